@@ -1,0 +1,129 @@
+package awsapi
+
+import (
+	"context"
+	"errors"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	smithymiddleware "github.com/aws/smithy-go/middleware"
+)
+
+// ErrSessionGone says that a session has ended for good: there is nothing to resume.
+var ErrSessionGone = errors.New("the session has ended")
+
+// Session is what a data channel is opened with. The token is a secret.
+type Session struct {
+	ID        string
+	StreamURL string
+	Token     string
+}
+
+// String keeps the token out of anything printed.
+func (s Session) String() string { return s.ID }
+
+// StartInput is what a session is to be. Document and Reason may be empty.
+type StartInput struct {
+	Target     string // a managed node's id
+	Document   string
+	Parameters map[string][]string
+	Reason     string // shown in the account's logs
+}
+
+// StartSession starts a session. It may be called again by itself only after an error that proves
+// that no session was started; it waits, within ctx, while the account's rate is exceeded.
+func (c *Client) StartSession(ctx context.Context, in StartInput) (Session, error) {
+	call := call{op: "start session", target: in.Target, operation: "StartSession", document: in.Document}
+	cur := c.current()
+	retryer := newStartRetryer(ctx, c.wait)
+	out, err := cur.api.StartSession(retryer.traced(ctx), &ssm.StartSessionInput{
+		Target: aws.String(in.Target), DocumentName: optional(in.Document),
+		Parameters: in.Parameters, Reason: optional(in.Reason),
+	}, func(o *ssm.Options) { o.Retryer = retryer })
+	if err != nil {
+		call.uncertain = retryer.uncertain(err)
+		return Session{}, c.explain(ctx, call, err)
+	}
+	c.observe(out.ResultMetadata)
+	s := Session{aws.ToString(out.SessionId), aws.ToString(out.StreamUrl), aws.ToString(out.TokenValue)}
+	if s.ID == "" || s.StreamURL == "" || s.Token == "" {
+		call.uncertain = true
+		return Session{}, c.explain(ctx, call, errIncompleteAnswer)
+	}
+	return s, nil
+}
+
+// ResumeSession returns a new token for a session whose websocket was lost. The error wraps
+// ErrSessionGone when the session has ended.
+func (c *Client) ResumeSession(ctx context.Context, id string) (Session, error) {
+	call := call{op: "resume session", operation: "ResumeSession"}
+	out, err := renewing(ctx, c, call, func(api *ssm.Client) (*ssm.ResumeSessionOutput, error) {
+		return api.ResumeSession(ctx, &ssm.ResumeSessionInput{SessionId: aws.String(id)})
+	})
+	if err != nil {
+		return Session{}, err
+	}
+	c.observe(out.ResultMetadata)
+	s := Session{aws.ToString(out.SessionId), aws.ToString(out.StreamUrl), aws.ToString(out.TokenValue)}
+	// A session that has ended is answered with success and an empty token (the official plugin's
+	// sessionhandler.go, ResumeSessionHandler, reads it so).
+	if s.Token == "" {
+		return Session{}, c.explain(ctx, call, ErrSessionGone)
+	}
+	return s, nil
+}
+
+// TerminateSession ends a session for good. AWS answers with success for a session that has ended
+// already.
+func (c *Client) TerminateSession(ctx context.Context, id string) error {
+	call := call{op: "terminate session", operation: "TerminateSession"}
+	_, err := renewing(ctx, c, call, func(api *ssm.Client) (*ssm.TerminateSessionOutput, error) {
+		return api.TerminateSession(ctx, &ssm.TerminateSessionInput{SessionId: aws.String(id)})
+	})
+	return err
+}
+
+// ConnectionStatus tells whether the node's agent is online: "connected" or "notconnected".
+func (c *Client) ConnectionStatus(ctx context.Context, target string) (string, error) {
+	call := call{op: "ask for the connection status", target: target, operation: "GetConnectionStatus"}
+	out, err := renewing(ctx, c, call, func(api *ssm.Client) (*ssm.GetConnectionStatusOutput, error) {
+		return api.GetConnectionStatus(ctx, &ssm.GetConnectionStatusInput{Target: aws.String(target)})
+	})
+	if err != nil {
+		return "", err
+	}
+	return string(out.Status), nil
+}
+
+// renewing makes a call that does no harm when it is made twice. When the credentials have expired
+// it makes it once more with those that environment and files hold by now.
+func renewing[T any](ctx context.Context, c *Client, call call, do func(*ssm.Client) (T, error)) (T, error) {
+	out, err := do(c.current().api)
+	if err != nil && expired(err) {
+		c.logf(1, "%s: %v; loading the credentials again", call.op, err)
+		if c.reload(ctx) == nil {
+			out, err = do(c.current().api)
+		}
+	}
+	if err != nil {
+		var none T
+		return none, c.explain(ctx, call, err)
+	}
+	return out, nil
+}
+
+// observe keeps what an answer tells about AWS's clock.
+func (c *Client) observe(m smithymiddleware.Metadata) {
+	if skew, ok := middleware.GetAttemptSkew(m); ok {
+		c.skew.Store(int64(skew))
+	}
+}
+
+// optional leaves an empty string out of a request: the service refuses empty ones.
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
