@@ -1,0 +1,175 @@
+package ssmchannel
+
+import (
+	"context"
+	"time"
+
+	"ssm-ssh/ssmchannel/agentmsg"
+)
+
+// flushBytes is when the send loop stops to fill the link and flushes.
+const flushBytes = 32 << 10
+
+// ackRecord is an acknowledgement to be sent.
+type ackRecord struct {
+	id     agentmsg.UUID
+	number int64
+}
+
+// ackBuilder makes acknowledgement messages in buffers of its own.
+type ackBuilder struct {
+	payload []byte
+	message []byte
+}
+
+// build returns the message, valid until the next call.
+func (b *ackBuilder) build(now time.Time, r ackRecord) []byte {
+	b.payload = agentmsg.AppendAck(b.payload[:0], &agentmsg.Ack{
+		Type: agentmsg.OutputStreamData, ID: r.id, Sequence: r.number, Sequential: true,
+	})
+	b.message = agentmsg.AppendMessage(b.message[:0], &agentmsg.Message{
+		Type:          agentmsg.Acknowledge,
+		CreatedMillis: uint64(now.UnixMilli()),
+		Flags:         agentmsg.AckFlags,
+		ID:            agentmsg.NewUUID(),
+		Payload:       b.payload,
+	})
+	return b.message
+}
+
+// sendLoop writes until the link ends. It alone writes stream messages, so their
+// order on the wire is the order of their numbers, and it owns the timer of the
+// outgoing state.
+func (c *Conn) sendLoop(ctx context.Context, l link) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	clock := newClockWatch()
+	for {
+		now := time.Now()
+		if clock.jumped(now) {
+			return errClockJump
+		}
+		next, more, err := c.fill(l, now)
+		if err != nil {
+			return err
+		}
+		if err := l.Flush(); err != nil {
+			return err
+		}
+		if more {
+			continue
+		}
+		if next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(next))
+		}
+		select {
+		case <-c.sendable:
+		case <-c.ackTimer.C:
+		case <-timer.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// fill queues what is to be sent now: acknowledgements, then stream messages.
+// more means that the link is full before all is queued; next is when to look
+// again unless woken.
+func (c *Conn) fill(l link, now time.Time) (next time.Time, more bool, err error) {
+	if err := c.fillAcks(l, now); err != nil {
+		return time.Time{}, false, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out.expire(now)
+	for queued := 0; queued < flushBytes; {
+		message := c.out.transmit(now)
+		if message == nil {
+			break
+		}
+		if err := l.Write(message); err != nil {
+			return time.Time{}, false, err
+		}
+		c.counts.messagesSent++
+		queued += len(message)
+	}
+	if c.out.backoff >= suspectProbes && now.Sub(l.LastRead()) > time.Second {
+		signal(c.suspect)
+	}
+	silentAt, silent := c.silence(now)
+	return earlier(c.out.nextTimeout(), silentAt), c.out.pending(), silent
+}
+
+// fillAcks queues the acknowledgements that are due.
+func (c *Conn) fillAcks(l link, now time.Time) error {
+	if !c.acksDue.Load() {
+		return nil
+	}
+	c.mu.Lock()
+	acks := c.acks
+	c.acks = c.spareAcks[:0]
+	c.acksDue.Store(false)
+	c.acksTimed.Store(false)
+	c.mu.Unlock()
+	c.spareAcks = acks
+	for _, r := range acks {
+		if err := l.Write(c.ackBuilder.build(now, r)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giveUp is how long the oldest message may stay unacknowledged although the
+// agent is heard. The plugin gives up then, too: 3000 repeats, 100 ms apart
+// (config/config.go, ResendMaxAttempt, ResendSleepInterval).
+const giveUp = 5 * time.Minute
+
+// silence judges whether the node is gone although the websocket is up: the
+// service reports it away, or it neither acknowledges nor sends, or it sends but
+// never acknowledges one message. It returns when to judge again; zero: no
+// reason to. c.mu is held.
+func (c *Conn) silence(now time.Time) (time.Time, error) {
+	if c.cfg.NodeSilence < 0 || !c.shake.complete || c.health.stalled {
+		return time.Time{}, nil
+	}
+	what, since := "the agent is not connected to the service", c.out.paused
+	if since.IsZero() {
+		oldest := c.out.oldest()
+		if oldest.IsZero() {
+			return time.Time{}, nil
+		}
+		what = "no acknowledgement from the agent"
+		up := later(c.health.linkUp, c.health.stallEnd)
+		since = later(later(oldest, c.health.heard), up)
+		if stuck := later(later(oldest, c.out.moved), up); now.Sub(stuck) >= giveUp {
+			since = stuck
+		}
+	}
+	at := since.Add(c.cfg.NodeSilence)
+	if now.Before(at) {
+		return at, nil
+	}
+	port := c.shake.port
+	if c.counts.bytesReceived > 0 {
+		port = ""
+	}
+	return at, silence(what, now.Sub(since), port)
+}
+
+// earlier returns the earlier time; the zero time is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
