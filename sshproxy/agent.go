@@ -1,0 +1,98 @@
+package sshproxy
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// Names of OpenSSH's agent forwarding (PROTOCOL.agent of OpenSSH; draft-ietf-sshm-ssh-agent 7).
+const (
+	agentChannel = "auth-agent@openssh.com"
+	agentRequest = "auth-agent-req@openssh.com"
+)
+
+// agentConn is a connection to ssh-agent for the length of one authentication.
+type agentConn struct {
+	agent.ExtendedAgent
+	conn net.Conn
+	stop func() bool
+}
+
+// dialAgent connects to the agent's socket. The end of ctx cuts the connection, since an agent that
+// waits for its user's consent answers late or never.
+func dialAgent(ctx context.Context, socket string) (*agentConn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	return &agentConn{ExtendedAgent: agent.NewClient(conn), conn: conn, stop: stop}, nil
+}
+
+func (a *agentConn) close() {
+	a.stop()
+	a.conn.Close()
+}
+
+// signatureFlags asks an agent for the hash that an RSA algorithm names (draft-ietf-sshm-ssh-agent
+// section 3.6.1); other keys have one algorithm.
+func signatureFlags(algorithm string) agent.SignatureFlags {
+	switch algorithm {
+	case ssh.KeyAlgoRSASHA256:
+		return agent.SignatureFlagRsaSha256
+	case ssh.KeyAlgoRSASHA512:
+		return agent.SignatureFlagRsaSha512
+	}
+	return 0
+}
+
+// forwardAgent joins a channel that the node opened to the local agent. Without a session that asked
+// for it, such a channel is an attack (clientloop.c, client_request_agent).
+func (c *Client) forwardAgent(nc ssh.NewChannel) {
+	if !c.agentAllowed.Load() || c.cfg.AgentSocket == "" {
+		c.cfg.Logf(-1, "Warning: ssh server tried agent forwarding.")
+		c.cfg.Logf(-1, "Warning: this is probably a break-in attempt by a malicious server.")
+		_ = nc.Reject(ssh.Prohibited, "agent forwarding was not requested")
+		return
+	}
+	local, err := net.Dial("unix", c.cfg.AgentSocket)
+	if err != nil {
+		c.cfg.Logf(1, "agent: %v", err)
+		_ = nc.Reject(ssh.ConnectionFailed, "no agent")
+		return
+	}
+	defer local.Close()
+	ch, reqs, err := nc.Accept()
+	if err != nil {
+		return
+	}
+	defer ch.Close()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { ssh.DiscardRequests(reqs) })
+	wg.Go(func() {
+		// The node has said its last: the agent sees EOF and ends the other direction.
+		_, _ = io.Copy(local, ch)
+		if u, ok := local.(*net.UnixConn); ok {
+			_ = u.CloseWrite()
+		}
+	})
+	_, _ = io.Copy(ch, local)
+	_ = ch.Close()
+}
+
+// allowAgent notes that a session may have the agent, and reports whether the configuration agrees.
+func (c *Client) allowAgent() bool {
+	if !c.cfg.ForwardAgent || c.cfg.AgentSocket == "" {
+		return false
+	}
+	c.agentAllowed.Store(true)
+	return true
+}

@@ -1,0 +1,169 @@
+package sshproxy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// Prompter asks the user. Secret is read without echo, Question with it. Both return "" when there
+// is nobody to ask, and an error only when ctx has ended.
+type Prompter interface {
+	Secret(ctx context.Context, prompt string) (string, error)
+	Question(ctx context.Context, prompt string) (string, error)
+}
+
+// Identity is one IdentityFile. Explicit ones were named by the user: their absence is worth a line.
+type Identity struct {
+	Path     string
+	Explicit bool
+}
+
+// Config says whom to talk to and how. The zero value of a list means this package's default.
+type Config struct {
+	User         string
+	Host         string // as after Hostname; the name in texts and in known_hosts
+	Port         int    // 0 means 22
+	HostKeyAlias string
+	Addr         string // the peer's address in texts; "" where a proxy hides it
+
+	UserKnownHostsFile    []string
+	GlobalKnownHostsFile  []string
+	StrictHostKeyChecking string // yes, no, off, ask (also ""), accept-new
+	HashKnownHosts        bool
+	HostKeyAlgorithms     []string
+	// HostKeyAlgorithmsFixed keeps the order of HostKeyAlgorithms: the user gave the whole list.
+	HostKeyAlgorithmsFixed bool
+
+	IdentityFile    []Identity
+	CertificateFile []string
+	IdentitiesOnly  bool
+	AgentSocket     string // path of ssh-agent's socket; "" for none
+
+	PreferredAuthentications     []string
+	PubkeyAuthentication         bool
+	PasswordAuthentication       bool
+	KbdInteractiveAuthentication bool
+	NumberOfPasswordPrompts      int // 0 means 3
+	BatchMode                    bool
+	ForwardAgent                 bool // sessions may ask for it
+
+	Ciphers, MACs, KexAlgorithms []string
+	PubkeyAcceptedAlgorithms     []string
+	RekeyLimitBytes              uint64
+
+	// ConnectTimeout bounds the wait for the peer's version line; 0 means no limit.
+	ConnectTimeout time.Duration
+
+	ServerAliveInterval time.Duration
+	ServerAliveCountMax int
+	// ChannelKeepAlive sends a keepalive when nothing was sent for that long while a session is open.
+	ChannelKeepAlive time.Duration
+
+	// LinkDown reports that what is below the connection is lost for now and being replaced; nil
+	// means never. A master's new clients then wait for ConnectTimeout, theirs or ours, at most. It says nothing to
+	// ServerAlive: who sets that wants its verdict.
+	LinkDown func() bool
+	// LastWords returns what a master's client reads on its stderr, a line without its end, when the
+	// connection is lost below its session, or is ErrLinkDown; nil says nothing, as OpenSSH's master.
+	LastWords func(err error) string
+
+	Prompt Prompter // nil: nobody to ask
+	Logf   func(level int, format string, args ...any)
+}
+
+// Limits of OpenSSH's client (ssh_config(5)).
+const (
+	defaultPort            = 22
+	defaultPasswordPrompts = 3
+	defaultAliveCountMax   = 3
+)
+
+// defaultAuthentications is OpenSSH's order without the methods that this package lacks.
+var defaultAuthentications = []string{"publickey", "keyboard-interactive", "password"}
+
+// withDefaults returns the configuration with every zero value that has a meaning replaced.
+func (cfg Config) withDefaults() Config {
+	if cfg.Port == 0 {
+		cfg.Port = defaultPort
+	}
+	if cfg.NumberOfPasswordPrompts == 0 {
+		cfg.NumberOfPasswordPrompts = defaultPasswordPrompts
+	}
+	if cfg.ServerAliveCountMax == 0 {
+		cfg.ServerAliveCountMax = defaultAliveCountMax
+	}
+	if len(cfg.PreferredAuthentications) == 0 {
+		cfg.PreferredAuthentications = defaultAuthentications
+	}
+	if cfg.Logf == nil {
+		cfg.Logf = func(int, string, ...any) {}
+	}
+	if cfg.Prompt == nil {
+		cfg.Prompt = nobody{}
+	}
+	if cfg.LinkDown == nil {
+		cfg.LinkDown = func() bool { return false }
+	}
+	if cfg.LastWords == nil {
+		cfg.LastWords = func(error) string { return "" }
+	}
+	return cfg
+}
+
+// nobody answers as OpenSSH does without a terminal: with nothing.
+type nobody struct{}
+
+func (nobody) Secret(context.Context, string) (string, error)   { return "", nil }
+func (nobody) Question(context.Context, string) (string, error) { return "", nil }
+
+// promptHost is the name in prompts: the alias, or the host in lower case (sshconnect.c, ssh_login).
+func (cfg *Config) promptHost() string {
+	if cfg.HostKeyAlias != "" {
+		return cfg.HostKeyAlias
+	}
+	return strings.ToLower(cfg.Host)
+}
+
+// peer names the other end in texts as OpenSSH does; behind a proxy it has no address.
+func (cfg *Config) peer() string {
+	if cfg.Addr == "" {
+		return "UNKNOWN port 65535"
+	}
+	return fmt.Sprintf("%s port %d", cfg.Addr, cfg.Port)
+}
+
+// transportConfig returns the algorithm choices. A list that the user gave is cut down to what this
+// package speaks; a list with nothing left is an error, never silently the default.
+func (cfg *Config) transportConfig() (ssh.Config, error) {
+	known, weak := ssh.SupportedAlgorithms(), ssh.InsecureAlgorithms()
+	var out ssh.Config
+	var err error
+	choose := func(keyword string, asked, known, weak []string) []string {
+		chosen := intersect(asked, append(known, weak...))
+		if len(asked) > 0 && len(chosen) == 0 && err == nil {
+			err = fmt.Errorf("no supported algorithm in %s=%s", keyword, strings.Join(asked, ","))
+		}
+		return chosen
+	}
+	out.Ciphers = choose("Ciphers", cfg.Ciphers, known.Ciphers, weak.Ciphers)
+	out.MACs = choose("MACs", cfg.MACs, known.MACs, weak.MACs)
+	out.KeyExchanges = choose("KexAlgorithms", cfg.KexAlgorithms, known.KeyExchanges, weak.KeyExchanges)
+	out.RekeyThreshold = cfg.RekeyLimitBytes
+	return out, err
+}
+
+// intersect returns the elements of asked that known holds, in asked's order.
+func intersect(asked, known []string) []string {
+	var both []string
+	for _, name := range asked {
+		if slices.Contains(known, name) && !slices.Contains(both, name) {
+			both = append(both, name)
+		}
+	}
+	return both
+}

@@ -1,0 +1,246 @@
+package sshproxy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// candidate is a key that may be offered: OpenSSH's struct identity.
+type candidate struct {
+	Identity               // its private key's file; Path is "" for a key that only the agent has
+	comment  string        // the agent's name for it
+	public   ssh.PublicKey // nil where only the private file can tell
+	inAgent  bool
+}
+
+// name is what OpenSSH calls the key in its log.
+func (c *candidate) name() string {
+	if c.Path != "" {
+		return c.Path
+	}
+	return c.comment
+}
+
+// keyring holds the candidates of one authentication in the order they are offered, and signs.
+type keyring struct {
+	ctx        context.Context // the life of one handshake
+	cfg        *Config
+	agent      *agentConn // nil without one
+	candidates []*candidate
+}
+
+// newKeyring reads the public halves of all keys (sshconnect2.c, pubkey_prepare): certificates named
+// by CertificateFile, keys of the agent that an IdentityFile names, its other keys, then files.
+func newKeyring(ctx context.Context, cfg *Config) *keyring {
+	k := &keyring{ctx: ctx, cfg: cfg}
+	files := identityFiles(cfg)
+	k.candidates = certificateFiles(cfg)
+	others := k.claimFromAgent(files)
+	if !cfg.IdentitiesOnly {
+		k.candidates = append(k.candidates, others...)
+	}
+	for _, c := range files {
+		if !c.inAgent {
+			k.candidates = append(k.candidates, c)
+		}
+	}
+	k.candidates = slices.DeleteFunc(k.candidates, func(c *candidate) bool {
+		return c.public != nil && len(acceptedAlgorithms(cfg, c.public)) == 0
+	})
+	return k
+}
+
+func (k *keyring) close() {
+	if k.agent != nil {
+		k.agent.close()
+	}
+}
+
+// identityFiles returns a candidate for each IdentityFile, followed by its FILE-cert where no
+// CertificateFile is named.
+func identityFiles(cfg *Config) []*candidate {
+	var files []*candidate
+	for _, id := range cfg.IdentityFile {
+		if strings.EqualFold(id.Path, "none") {
+			continue
+		}
+		public := loadPublic(id.Path)
+		files = append(files, &candidate{Identity: id, public: public})
+		if len(cfg.CertificateFile) > 0 {
+			continue
+		}
+		if cert, ok := loadPublic(id.Path + "-cert").(*ssh.Certificate); ok && cert.CertType == ssh.UserCert {
+			files = append(files, &candidate{Identity: id, public: cert})
+		}
+	}
+	return files
+}
+
+func certificateFiles(cfg *Config) []*candidate {
+	var certs []*candidate
+	for _, path := range cfg.CertificateFile {
+		cert, ok := loadPublic(path).(*ssh.Certificate)
+		if !ok || cert.CertType != ssh.UserCert {
+			cfg.Logf(1, "no user certificate in %s", path)
+			continue
+		}
+		certs = append(certs, &candidate{Identity: Identity{Path: path, Explicit: true}, public: cert})
+	}
+	return certs
+}
+
+// claimFromAgent asks the agent for its keys. Those that a file names are marked there and join the
+// candidates at once; the others are returned.
+func (k *keyring) claimFromAgent(files []*candidate) (others []*candidate) {
+	if k.cfg.AgentSocket == "" {
+		return nil
+	}
+	a, err := dialAgent(k.ctx, k.cfg.AgentSocket)
+	if err != nil {
+		k.cfg.Logf(1, "get_agent_identities: %v", err)
+		return nil
+	}
+	k.agent = a
+	keys, err := a.List()
+	if err != nil {
+		k.cfg.Logf(1, "get_agent_identities: %v", err)
+		return nil
+	}
+	for _, key := range keys {
+		public, err := ssh.ParsePublicKey(key.Blob)
+		if err != nil {
+			continue // a type that x/crypto/ssh does not know cannot be offered
+		}
+		i := slices.IndexFunc(files, func(f *candidate) bool {
+			return f.public != nil && !f.inAgent && sameKey(f.public, public)
+		})
+		if i < 0 {
+			others = append(others, &candidate{comment: key.Comment, public: public, inAgent: true})
+			continue
+		}
+		files[i].inAgent, files[i].comment = true, key.Comment
+		k.candidates = append(k.candidates, files[i])
+	}
+	return others
+}
+
+// signer returns what x/crypto/ssh needs to offer the candidate. Where the public half is known the
+// private one is not touched before the node has accepted it; else it is loaded now.
+func (k *keyring) signer(c *candidate) (ssh.Signer, error) {
+	if c.public == nil {
+		k.cfg.Logf(1, "Trying private key: %s", c.Path)
+		loaded, err := loadPrivate(k.ctx, k.cfg, c.Identity)
+		if err != nil {
+			return nil, err
+		}
+		algorithms := acceptedAlgorithms(k.cfg, loaded.PublicKey())
+		if len(algorithms) == 0 {
+			return nil, errNoKey
+		}
+		return &lazySigner{public: loaded.PublicKey(), algorithms: algorithms,
+			sign: func(data []byte, algorithm string) (*ssh.Signature, error) {
+				return signWith(loaded, data, algorithm)
+			}}, nil
+	}
+	k.cfg.Logf(1, "Offering public key: %s %s %s", c.name(), keyTypeName(c.public), ssh.FingerprintSHA256(c.public))
+	return &lazySigner{
+		public:     c.public,
+		algorithms: acceptedAlgorithms(k.cfg, c.public),
+		sign: func(data []byte, algorithm string) (*ssh.Signature, error) {
+			k.cfg.Logf(1, "Server accepts key: %s %s", c.name(), keyTypeName(c.public))
+			return k.sign(c, data, algorithm)
+		},
+	}, nil
+}
+
+// sign signs in the agent or with the file. A certificate is signed for by its plain key, wherever
+// that is (sshconnect2.c, sign_and_send_pubkey).
+func (k *keyring) sign(c *candidate, data []byte, algorithm string) (*ssh.Signature, error) {
+	wanted := c.public
+	if cert, ok := wanted.(*ssh.Certificate); ok && !c.inAgent {
+		wanted = cert.Key
+		for _, other := range k.candidates {
+			if other.public != nil && sameKey(other.public, wanted) {
+				c = other
+				break
+			}
+		}
+	}
+	if c.inAgent {
+		signature, err := k.agent.SignWithFlags(c.public, data, signatureFlags(algorithm))
+		if err != nil {
+			k.cfg.Logf(1, "agent: %v", err)
+			k.cfg.Logf(-1, "sign_and_send_pubkey: signing failed for %s %q from agent: agent refused operation",
+				keyTypeName(c.public), c.name())
+		}
+		return signature, err
+	}
+	loaded, err := loadPrivate(k.ctx, k.cfg, c.Identity)
+	if err != nil {
+		return nil, err
+	}
+	if !sameKey(loaded.PublicKey(), wanted) {
+		k.cfg.Logf(-1, "load_identity_file: private key %s contents do not match public", c.Path)
+		return nil, errNoKey
+	}
+	return signWith(loaded, data, algorithm)
+}
+
+func signWith(signer ssh.Signer, data []byte, algorithm string) (*ssh.Signature, error) {
+	if s, ok := signer.(ssh.AlgorithmSigner); ok {
+		return s.SignWithAlgorithm(nil, data, algorithm)
+	}
+	return nil, fmt.Errorf("key type %s cannot sign as %s", signer.PublicKey().Type(), algorithm)
+}
+
+// lazySigner is an ssh.MultiAlgorithmSigner whose private half may not be loaded yet.
+type lazySigner struct {
+	public     ssh.PublicKey
+	algorithms []string
+	sign       func(data []byte, algorithm string) (*ssh.Signature, error)
+}
+
+func (s *lazySigner) PublicKey() ssh.PublicKey { return s.public }
+func (s *lazySigner) Algorithms() []string     { return s.algorithms }
+
+func (s *lazySigner) Sign(_ io.Reader, data []byte) (*ssh.Signature, error) {
+	return s.sign(data, s.algorithms[0])
+}
+
+func (s *lazySigner) SignWithAlgorithm(_ io.Reader, data []byte, algorithm string) (*ssh.Signature, error) {
+	return s.sign(data, algorithm)
+}
+
+// certSuffix ends the names of certificate types and algorithms (PROTOCOL.certkeys).
+const certSuffix = "-cert-v01@openssh.com"
+
+// dsaType is offered only when PubkeyAcceptedAlgorithms names it.
+const dsaType = "ssh-dss"
+
+// acceptedAlgorithms returns the signature algorithms for a key that PubkeyAcceptedAlgorithms allows,
+// best first. SHA-1 with RSA must be named to be used (RFC 8332).
+func acceptedAlgorithms(cfg *Config, key ssh.PublicKey) []string {
+	base, isCert := strings.CutSuffix(key.Type(), certSuffix)
+	if isCert && strings.HasPrefix(base, "sk-") {
+		base += "@openssh.com"
+	}
+	algorithms := []string{base}
+	if base == ssh.KeyAlgoRSA {
+		algorithms = []string{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSA}
+	}
+	accepted := cfg.PubkeyAcceptedAlgorithms
+	return slices.DeleteFunc(algorithms, func(algorithm string) bool {
+		if len(accepted) == 0 {
+			return algorithm == ssh.KeyAlgoRSA || algorithm == dsaType
+		}
+		if isCert {
+			algorithm = strings.TrimSuffix(algorithm, "@openssh.com") + certSuffix
+		}
+		return !slices.Contains(accepted, algorithm)
+	})
+}

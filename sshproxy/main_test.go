@@ -1,0 +1,9 @@
+package sshproxy
+
+import (
+	"testing"
+
+	"ssm-ssh/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
