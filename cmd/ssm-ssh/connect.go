@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"syscall"
+	"time"
+
+	"ssm-ssh/internal/report"
+	"ssm-ssh/internal/sshopt"
+	"ssm-ssh/internal/target"
+	"ssm-ssh/internal/tty"
+	"ssm-ssh/sshproxy"
+)
+
+// connect makes the SSH connection that the options describe: to a managed node by an SSM session,
+// to any other host by TCP or its ProxyCommand. Closing the client ends everything below it, the
+// SSM session too. ConnectTimeout bounds all up to the peer's first byte; after that a person may be
+// asked for something.
+func connect(ctx context.Context, opts *sshopt.Options, logf report.Logf) (*sshproxy.Client, error) {
+	conn, err := dial(ctx, opts, logf)
+	if err != nil {
+		return nil, err
+	}
+	client, err := sshproxy.NewClient(ctx, conn, sshConfig(opts, conn, logf))
+	if node, ok := conn.(*nodeConn); ok && err != nil {
+		err = node.explain(err)
+	}
+	return client, err
+}
+
+// dial opens the byte stream to the SSH server.
+func dial(ctx context.Context, opts *sshopt.Options, logf report.Logf) (net.Conn, error) {
+	node, isNode := nodeOf(opts)
+	limited, cancel := ctx, context.CancelFunc(func() {})
+	if opts.ConnectTimeout > 0 {
+		limited, cancel = context.WithTimeoutCause(ctx, opts.ConnectTimeout, errConnectTimeout)
+	}
+	defer cancel()
+	switch {
+	case isNode:
+		return dialNode(limited, node, opts, logf)
+	case opts.ProxyCommand != "":
+		return startProxyCommand(opts.ProxyCommand)
+	default:
+		return dialTCP(limited, opts)
+	}
+}
+
+var errConnectTimeout = errors.New("ConnectTimeout is over")
+
+// nodeOf tells whether the options lead to a managed node (docs/decisions/003: by the form of the
+// name or by our keyword, never by asking AWS).
+func nodeOf(opts *sshopt.Options) (target.Target, bool) {
+	name := opts.SSMTarget
+	if name == "" {
+		name = opts.Host
+	}
+	node, ok := target.Parse(name)
+	if !ok {
+		return target.Target{Name: name}, opts.SSMTarget != ""
+	}
+	if opts.SSMRegion != "" {
+		node.Region = opts.SSMRegion
+	}
+	if opts.SSMProfile != "" {
+		node.Profile = opts.SSMProfile
+	}
+	return node, true
+}
+
+// dialTCP connects to an ordinary host, with OpenSSH's words when it fails (its sshconnect.c).
+func dialTCP(ctx context.Context, opts *sshopt.Options) (net.Conn, error) {
+	network := map[string]string{"inet": "tcp4", "inet6": "tcp6"}[opts.AddressFamily]
+	if network == "" {
+		network = "tcp"
+	}
+	dialer := net.Dialer{KeepAlive: -1}
+	if opts.TCPKeepAlive {
+		dialer.KeepAlive = 0
+	}
+	if ip := net.ParseIP(opts.BindAddress); ip != nil {
+		dialer.LocalAddr = &net.TCPAddr{IP: ip}
+	}
+	for attempt := 1; ; attempt++ {
+		conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(opts.Host, strconv.Itoa(opts.Port)))
+		if err == nil {
+			return conn, nil
+		}
+		if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
+			return nil, textErrorf(err, "ssh: Could not resolve hostname %s: Name or service not known", opts.Host)
+		}
+		if attempt >= opts.ConnectionAttempts || ctx.Err() != nil {
+			return nil, textErrorf(err, "ssh: connect to host %s port %d: %s", opts.Host, opts.Port, reason(err))
+		}
+		select {
+		case <-time.After(time.Second): // OpenSSH waits so between its ConnectionAttempts
+		case <-ctx.Done():
+		}
+	}
+}
+
+// textErrorf is a failure for which OpenSSH has the words.
+func textErrorf(cause error, format string, args ...any) error {
+	return &sshproxy.TextError{Text: fmt.Sprintf(format, args...), Err: cause}
+}
+
+// reason gives the system's own words for an error, as strerror(3) has them.
+func reason(err error) string {
+	var errno syscall.Errno
+	var timeout net.Error
+	switch {
+	case errors.As(err, &errno):
+		return capitalized(errno.Error())
+	case errors.Is(err, errConnectTimeout), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return "Connection timed out"
+	}
+	return err.Error()
+}
+
+// capitalized turns Go's lower-case error strings into libc's.
+func capitalized(s string) string {
+	if s == "" || s[0] < 'a' || s[0] > 'z' {
+		return s
+	}
+	return string(s[0]-'a'+'A') + s[1:]
+}
+
+// sshConfig hands the options on to the SSH client.
+func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.Config {
+	cfg := sshproxy.Config{
+		User: opts.User, Host: opts.Host, Port: opts.Port, HostKeyAlias: opts.HostKeyAlias,
+		Addr:                  peerAddress(conn),
+		UserKnownHostsFile:    opts.UserKnownHostsFile,
+		GlobalKnownHostsFile:  opts.GlobalKnownHostsFile,
+		StrictHostKeyChecking: opts.StrictHostKeyChecking,
+		HashKnownHosts:        opts.HashKnownHosts,
+		HostKeyAlgorithms:     opts.HostKeyAlgorithms,
+		CertificateFile:       opts.CertificateFile,
+		IdentitiesOnly:        opts.IdentitiesOnly,
+		AgentSocket:           opts.AgentSocket,
+
+		PreferredAuthentications:     opts.PreferredAuthentications,
+		PubkeyAuthentication:         opts.PubkeyAuthentication != sshopt.PubkeyNo,
+		PasswordAuthentication:       opts.PasswordAuthentication,
+		KbdInteractiveAuthentication: opts.KbdInteractiveAuthentication,
+		NumberOfPasswordPrompts:      opts.NumberOfPasswordPrompts,
+		BatchMode:                    opts.BatchMode,
+		ForwardAgent:                 opts.ForwardAgent,
+
+		Ciphers: opts.Ciphers, MACs: opts.MACs, KexAlgorithms: opts.KexAlgorithms,
+		PubkeyAcceptedAlgorithms: opts.PubkeyAcceptedAlgorithms,
+		RekeyLimitBytes:          uint64(max(opts.RekeyLimit.Bytes, 0)),
+		ServerAliveInterval:      opts.ServerAliveInterval,
+		ServerAliveCountMax:      opts.ServerAliveCountMax,
+		ConnectTimeout:           opts.ConnectTimeout,
+		ChannelKeepAlive:         opts.SSMKeepAlive,
+		Prompt:                   new(tty.Prompter),
+		Logf:                     logf,
+	}
+	cfg.LastWords = func(err error) string { return lastWords(opts.Host, err) }
+	if node, ok := conn.(*nodeConn); ok {
+		cfg.LinkDown = node.linkDown
+	}
+	for _, id := range opts.IdentityFile {
+		cfg.IdentityFile = append(cfg.IdentityFile, sshproxy.Identity{Path: id.Path, Explicit: id.Explicit})
+	}
+	return cfg
+}
+
+// peerAddress is the address shown in host key questions; there is none behind a proxy or a
+// session.
+func peerAddress(conn net.Conn) string {
+	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		return addr.IP.String()
+	}
+	return ""
+}

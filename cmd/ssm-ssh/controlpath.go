@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"ssm-ssh/internal/sshopt"
+	"ssm-ssh/internal/target"
+)
+
+// nodeIdentity is what tells one node of one account from another, as far as that shows without
+// asking anybody: not the rotating key, but the account in it.
+type nodeIdentity struct {
+	Target, Region, Profile, Account, Endpoint, Document string
+}
+
+// identityOf reads the identity out of options and environment.
+func identityOf(opts *sshopt.Options, node target.Target) nodeIdentity {
+	return nodeIdentity{
+		Target:   node.NodeID,
+		Region:   firstOf(node.Region, os.Getenv("AWS_REGION"), os.Getenv("AWS_DEFAULT_REGION")),
+		Profile:  firstOf(node.Profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")),
+		Account:  accountOf(os.Getenv("AWS_ACCESS_KEY_ID")),
+		Endpoint: firstOf(opts.SSMEndpoint, os.Getenv("AWS_ENDPOINT_URL_SSM"), os.Getenv("AWS_ENDPOINT_URL")),
+		Document: opts.SSMDocument,
+	}
+}
+
+// digest is the identity as a master tells it to its clients.
+func (id nodeIdentity) digest() string { return shortHash(id) }
+
+// implicitKey is everything that changes who or where we are (docs/decisions/003). Two calls share a
+// master that nobody asked for only when all of it agrees.
+type implicitKey struct {
+	nodeIdentity
+	Host, User, HostKeyAlias      string
+	Port                          int
+	IdentityFile, CertificateFile []string
+	IdentityAgent                 string
+	IdentitiesOnly                bool
+	Authentication                []string
+	ProxyJump                     string
+	ForwardAgent                  string
+	KnownHosts                    []string
+	StrictHostKeyChecking         string
+}
+
+// implicitKeyOf reads the key out of the options.
+func implicitKeyOf(opts *sshopt.Options, id nodeIdentity) implicitKey {
+	key := implicitKey{
+		nodeIdentity: id,
+		Host:         opts.Host, User: opts.User, Port: opts.Port, HostKeyAlias: opts.HostKeyAlias,
+		CertificateFile: opts.CertificateFile, IdentityAgent: opts.AgentSocket, IdentitiesOnly: opts.IdentitiesOnly,
+		Authentication: opts.PreferredAuthentications, ProxyJump: opts.ProxyCommand,
+		KnownHosts:            slices.Concat(opts.UserKnownHostsFile, opts.GlobalKnownHostsFile),
+		StrictHostKeyChecking: opts.StrictHostKeyChecking,
+	}
+	for _, file := range opts.IdentityFile {
+		key.IdentityFile = append(key.IdentityFile, file.Path)
+	}
+	if opts.ForwardAgent {
+		key.ForwardAgent = firstOf(opts.ForwardAgentSocket, opts.AgentSocket)
+	}
+	return key
+}
+
+// controlPath returns the socket's path in dir. It is short: sun_path holds 104 bytes on macOS,
+// whose temporary folders have long names.
+func (k implicitKey) controlPath(dir string) string { return filepath.Join(dir, shortHash(k)) }
+
+// shortHash names a value in sixteen letters.
+func shortHash(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic("value cannot be encoded: " + err.Error()) // strings and numbers always can
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// runtimeDir returns the folder of implicit control sockets and of the locks, and makes it. It
+// must be ours and closed to others: who may write there may stand in for a master.
+func runtimeDir() (string, error) {
+	base, name := os.Getenv("XDG_RUNTIME_DIR"), "ssm-ssh"
+	if info, err := os.Stat(base); base == "" || err != nil || !info.IsDir() {
+		base, name = os.TempDir(), "ssm-ssh-"+strconv.Itoa(os.Getuid())
+	}
+	dir := filepath.Join(base, name)
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return "", err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !info.IsDir() || !ok || int(st.Uid) != os.Getuid() || info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%s must be a folder of this user with mode 0700", dir)
+	}
+	return dir, nil
+}
+
+// creationLock serialises the making of the master of one control path: of many calls that come at
+// once to a cold path one makes it, the others wait and then ride. The lock is flock(2)'s: it goes
+// with its holder, however that dies.
+type creationLock struct{ f *os.File }
+
+// lockCreation waits for the lock of a control path, until ctx ends. The lock file lies in the
+// runtime folder, whoever's folder the socket is in, so that nothing is left beside it.
+func lockCreation(ctx context.Context, path string) (*creationLock, error) {
+	dir, err := runtimeDir()
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, shortHash(path)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	locked := make(chan error, 1)
+	// flock can't be given up, so this goroutine outlives a wait that ended; the process ends with
+	// that wait, and the lock with the process.
+	go func() { locked <- flock(int(f.Fd())) }()
+	select {
+	case err := <-locked:
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		return &creationLock{f}, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// flock takes the lock, through the interruptions that a Go program has many of.
+func flock(fd int) error {
+	for {
+		if err := syscall.Flock(fd, syscall.LOCK_EX); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// unlock lets the next one in.
+func (l *creationLock) unlock() { l.f.Close() }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+
+	"ssm-ssh/internal/report"
+	"ssm-ssh/internal/sshopt"
+)
+
+// logSink is the voice of the program. Nothing but payload goes to stdout; everything said goes to
+// stderr, or to the file of -E, one line at a time, each ended by CR LF as OpenSSH ends them (its
+// log.c), so that a line stays whole on a terminal in raw mode. Lines for debugging begin with
+// "debugN: ": Ansible passes over that shape when it looks for prompts.
+type logSink struct {
+	mu    sync.Mutex
+	w     io.Writer
+	level sshopt.LogLevel
+}
+
+// newLogSink opens the sink that the options ask for. A log file is appended to and stays open for
+// the life of the process.
+func newLogSink(opts *sshopt.Options) (*logSink, error) {
+	s := &logSink{w: os.Stderr, level: opts.LogLevel}
+	if opts.LogFile == "" {
+		return s, nil
+	}
+	f, err := os.OpenFile(opts.LogFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		text := fmt.Sprintf("Couldn't open logfile %s: %s", opts.LogFile, reason(err))
+		return s, &sshopt.Error{Text: text, Code: exitFailed}
+	}
+	s.w = f
+	return s, nil
+}
+
+// Logf is the sink as the packages see it.
+func (s *logSink) Logf(level int, format string, args ...any) {
+	if !s.level.Shows(level) {
+		return
+	}
+	prefix := ""
+	if level > 0 {
+		prefix = fmt.Sprintf("debug%d: ", level)
+	}
+	var b strings.Builder
+	for line := range strings.SplitSeq(strings.TrimRight(fmt.Sprintf(format, args...), "\r\n"), "\n") {
+		b.WriteString(prefix + strings.TrimRight(line, "\r") + "\r\n")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	io.WriteString(s.w, b.String()) //nolint:errcheck // a closed stderr has nobody to tell
+}
+
+// notice says what came up while the options were read.
+func (s *logSink) notice(n sshopt.Notice) {
+	if n.Raw {
+		fmt.Fprintln(os.Stderr, n.Text)
+		return
+	}
+	s.Logf(n.Level, "%s", n.Text)
+}
+
+// say says a failure and returns its status. Usage texts go to stderr whatever log was asked for.
+func (s *logSink) say(f failure) int {
+	switch {
+	case f.Text == "":
+	case f.Raw:
+		fmt.Fprintln(os.Stderr, f.Text)
+	default:
+		s.Logf(-1, "%s", f.Text)
+	}
+	return f.Code
+}
+
+var _ report.Logf = (*logSink)(nil).Logf

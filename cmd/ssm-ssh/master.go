@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"ssm-ssh/internal/selfexec"
+	"ssm-ssh/internal/sshopt"
+	"ssm-ssh/sshproxy"
+)
+
+// masterSpec is what a master is told by the call that starts it.
+type masterSpec struct {
+	Options  *sshopt.Options
+	Path     string        // control path, absolute
+	Persist  time.Duration // wait for a next client; <0: for ever
+	Identity string        // see sharing
+	Implicit bool          // nobody asked for this master: forwards end with the client that wanted them
+}
+
+// statusPathTaken tells the call that has started a master of another one on the same path.
+const statusPathTaken = 1
+
+// runMaster is the role of the background master (docs/decisions/005). Until it is ready it has its
+// caller's terminal and stderr and says there what went wrong.
+func runMaster(ctx context.Context) int {
+	parent, err := selfexec.Inherit()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ssm-ssh: "+masterVerb+": "+err.Error())
+		return exitError
+	}
+	var spec masterSpec
+	if err := parent.Options(&spec); err != nil || spec.Options == nil {
+		parent.Fail("ssm-ssh: unreadable options", exitError) //nolint:errcheck // nobody else to tell
+		return exitError
+	}
+	log, err := newLogSink(spec.Options)
+	if err == nil {
+		err = serveMaster(ctx, parent, spec, log)
+	}
+	if err == nil {
+		return exitOK
+	}
+	status := statusPathTaken
+	if !errors.Is(err, sshproxy.ErrControlPathTaken) {
+		status = log.say(explain(err, spec.Options.Host))
+	}
+	parent.Fail("", status) //nolint:errcheck // after Ready there is nobody to tell
+	return status
+}
+
+// serveMaster connects, lets go of the caller, and serves until the master's life is over. Closing
+// the client on the way out ends the SSM session.
+func serveMaster(ctx context.Context, parent *selfexec.Parent, spec masterSpec, log *logSink) (err error) {
+	ctx, stop := withSignals(ctx)
+	defer stop()
+	client, err := connectForCaller(ctx, parent, spec, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	listener, err := sshproxy.Listen(spec.Path)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	if err := parent.Detach(syscall.SIGPIPE); err != nil {
+		return err
+	}
+	// A caller that died in this very moment leaves a master that nobody asked for.
+	if err := parent.Ready(); err != nil {
+		return err
+	}
+	cfg := masterConfig(spec.Options, spec.Identity, log)
+	cfg.Persist, cfg.PersistSet = spec.Persist, true
+	cfg.ForwardsEndWithClient = spec.Implicit
+	master := sshproxy.NewMaster(client, cfg)
+	// A mux client relays its SIGWINCH to us: the protocol has no message for it (OpenSSH's mux.c,
+	// control_client_sigrelay).
+	defer watchWindow(master.WindowChanged)()
+	return master.Serve(ctx, listener)
+}
+
+// connectForCaller connects for as long as the caller lives.
+func connectForCaller(ctx context.Context, parent *selfexec.Parent, spec masterSpec, log *logSink) (*sshproxy.Client, error) {
+	ctx, release := parent.Context(ctx)
+	defer release()
+	return connect(ctx, spec.Options, log.Logf)
+}

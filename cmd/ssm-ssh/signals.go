@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// signalError is the cause of a context that a signal ended.
+type signalError struct{ signal os.Signal }
+
+func (e *signalError) Error() string { return fmt.Sprintf("killed by %v", e.signal) }
+
+// withSignals returns a context that the first SIGINT, SIGTERM, SIGHUP or SIGQUIT ends, with a
+// signalError as its cause. A signal that the caller has ignored (nohup) stays ignored. SIGPIPE is
+// dropped.
+//
+// The function returned is for the end of the process. It leaves the signals taken: to give them
+// back is a round between two threads for each, together 0.2 ms of the 3.5 that a warm call has.
+func withSignals(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	caught := make(chan os.Signal, 1)
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
+		if !signal.Ignored(s) {
+			signal.Notify(caught, s)
+		}
+	}
+	dropSIGPIPE()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case s := <-caught:
+			cancel(&signalError{s})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() {
+		cancel(context.Canceled)
+		<-done
+	}
+}
+
+// dropSIGPIPE makes a closed stdout or stderr an error of the write instead of our death. The signal
+// is taken, since an ignored one would stay ignored in the programs we start.
+func dropSIGPIPE() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
+
+// watchWindow calls changed at each SIGWINCH, one at a time, until the function it returns is
+// called; that waits for the last one.
+func watchWindow(changed func()) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	done, gone := make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, syscall.SIGWINCH)
+	go func() {
+		defer close(gone)
+		for {
+			select {
+			case <-signals:
+				changed()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+		<-gone
+	}
+}
