@@ -1,0 +1,59 @@
+# The two targets for a newcomer: make demo, make test. Those that CI calls: lint, test.
+
+export CGO_ENABLED ?= 0
+# An older Go fetches the one that go.mod asks for, also where its distribution has switched that off.
+export GOTOOLCHAIN ?= auto
+
+# One set of build tags for the program, its tests and the checks of the code; scripts get it by the
+# environment. urfave_cli_no_docs leaves out a generator of manual pages, which at every start of the
+# program takes 0.5 ms and 1.2 MB.
+TAGS      := urfave_cli_no_docs
+export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
+
+BIN       := bin/ssm-ssh
+FUZZTIME  ?= 30s
+NODES     ?= 3
+# Stamping the commit fails where git doesn't trust the folder; the version is worth less than a build.
+VCS       := $(shell git rev-parse HEAD >/dev/null 2>&1 || echo -buildvcs=false)
+STATIC    := go tool -modfile=test/tools/go.mod staticcheck
+SYSTEMS   := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+RACE_TEST := CGO_ENABLED=1 go test -race
+
+.PHONY: build setup demo test test-full bench lint fuzz man clean
+
+build:
+	go build -trimpath $(VCS) -ldflags "-s -w" -o $(BIN) ./cmd/ssm-ssh
+
+# What demo and test need and the machine lacks; silent when there is nothing to do.
+setup:
+	@test/setup
+
+# Ansible and a login through a stand-in for AWS on this machine.
+demo: setup build
+	$(BIN) lab --nodes $(NODES) -- examples/demo.sh
+
+# Everything once, the long ones in their short form, without those that measure time.
+test: setup
+	$(RACE_TEST) -short -timeout 10m ./...
+
+# Everything in full length.
+test-full: setup
+	$(RACE_TEST) -timeout 90m ./...
+
+# Time and memory beside stock ssh's, as ratios with their spread; for a machine without other work.
+bench: setup
+	go test -count 1 -timeout 20m -run '^$$' -bench . -benchtime 30x ./test/bench
+
+lint:
+	@test/lint $(SYSTEMS)
+	$(STATIC) ./...
+
+# Every fuzz target for FUZZTIME.
+fuzz:
+	@test/fuzz $(FUZZTIME)
+
+man:
+	@test/man
+
+clean:
+	rm -rf bin

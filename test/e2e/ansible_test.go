@@ -1,0 +1,114 @@
+package e2e
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"ssm-ssh/internal/testenv"
+	"ssm-ssh/test/lab"
+)
+
+// playbook runs ansible-playbook over the program, with nothing of ssh in the inventory, and returns
+// what it printed.
+func (r *rig) playbook(book string, settings ...string) result {
+	r.Helper()
+	cmd := exec.Command("ansible-playbook", "-i", r.labEnv("SSM_SSH_LAB_INVENTORY"), book)
+	cmd.Env = append([]string{
+		"ANSIBLE_SSH_EXECUTABLE=" + binary, "ANSIBLE_NOCOLOR=1", "ANSIBLE_LOCAL_TEMP=" + r.path("local"),
+		"ANSIBLE_SSH_CONTROL_PATH_DIR=" + r.path("cp"), "HOME=" + r.dir,
+	}, settings...)
+	got := r.run(cmd)
+	if warning := regexp.MustCompile(`(?m)^\[(WARNING|ERROR)\].*`).FindString(got.stdout + got.stderr); warning != "" {
+		r.Errorf("Ansible says %s", warning)
+	}
+	return got
+}
+
+// wantRecap checks that every host is in the recap without a failure.
+func (r *rig) wantRecap(got result) {
+	r.Helper()
+	for _, node := range r.lab.Targets() {
+		recap := regexp.MustCompile(`(?m)^` + node + ` .*unreachable=0 +failed=0 `)
+		if !recap.MatchString(got.stdout) {
+			r.Fatalf("status %d\n%s%s", got.status, got.stdout, got.stderr)
+		}
+	}
+}
+
+func TestExamplePlaybook(t *testing.T) {
+	testenv.Need(t, "ansible-playbook")
+	example, err := filepath.Abs("../../examples/site.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pipelining := range []string{"False", "True"} {
+		t.Run("pipelining "+pipelining, func(t *testing.T) {
+			r := newRig(t, lab.Options{Nodes: 3})
+			data := make([]byte, 5_000_000)
+			rand.Read(data)
+			if err := os.WriteFile(r.path("5MB"), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			got := r.playbook(example, "ANSIBLE_PIPELINING="+pipelining, "DEMO_FILE="+r.path("5MB"), "DEMO_RESULTS="+r.path("results"))
+			r.wantRecap(got)
+			r.wantSessions(3)
+		})
+	}
+}
+
+// TestTransferMethods has Ansible copy by each of its methods. Its sftp and scp are OpenSSH's, which
+// know nothing of the node but our control socket.
+func TestTransferMethods(t *testing.T) {
+	testenv.Need(t, "ansible-playbook", "sftp", "scp")
+	methods := []string{"sftp", "scp", "piped"}
+	if testing.Short() {
+		methods = methods[1:2] // sftp is what the example's play uses
+	}
+	for _, method := range methods {
+		t.Run(method, func(t *testing.T) {
+			r := newRig(t, lab.Options{})
+			book := r.path("book.yml")
+			text := fmt.Sprintf(`- hosts: nodes
+  gather_facts: false
+  tasks:
+    - copy: {src: %[1]s, dest: "/tmp/{{ inventory_hostname }}.copied"}
+    - fetch: {src: "/tmp/{{ inventory_hostname }}.copied", dest: %[2]s, flat: true}
+    - file: {path: "/tmp/{{ inventory_hostname }}.copied", state: absent}
+`, r.path("source"), r.path("fetched"))
+			data := make([]byte, 300_000)
+			rand.Read(data)
+			for name, content := range map[string]string{"book.yml": text, "source": string(data)} {
+				if err := os.WriteFile(r.path(name), []byte(content), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.wantRecap(r.playbook(book, "ANSIBLE_SSH_TRANSFER_METHOD="+method))
+			if got, err := os.ReadFile(r.path("fetched")); err != nil || string(got) != string(data) {
+				t.Errorf("fetched %d bytes, %v", len(got), err)
+			}
+			r.wantSessions(1)
+		})
+	}
+}
+
+func TestResetConnection(t *testing.T) {
+	testenv.Need(t, "ansible-playbook")
+	r := newRig(t, lab.Options{})
+	book := r.path("book.yml")
+	text := "- hosts: nodes\n  gather_facts: false\n  tasks:\n    - raw: echo one\n    - meta: reset_connection\n    - raw: echo two\n"
+	if err := os.WriteFile(book, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got := r.playbook(book)
+	r.wantRecap(got)
+	if strings.Contains(got.stdout, "Failed to reset") {
+		t.Error(got.stdout)
+	}
+	r.wantSessions(2)
+}

@@ -1,0 +1,3 @@
+// Package e2e runs the real program against the lab with real peers: OpenSSH's ssh, sftp, scp and
+// sshd, rsync, and ansible-playbook. Every test ends by asking the lab whether a session is left.
+package e2e
