@@ -5,7 +5,8 @@
 //
 //	multicall.go    argv → role
 //	ssh.go          options → mux client of a living master, or a new master, or a connection of its own
-//	background.go   who starts the master, and who waits for it
+//	mux.go          through a master: find one (dial.go) or make one, and start over when it has gone
+//	ride.go         the session through it; serve.go: our own connection as a master; command.go: -O
 //	master.go       the master process: connect, listen, serve, linger, leave
 //	connect.go      target → SSM session → data channel → SSH client
 //	exit.go         error → stderr line and exit code

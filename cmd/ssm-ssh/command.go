@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"ssm-ssh/internal/sshopt"
+	"ssm-ssh/sshproxy"
+)
+
+// command is -O: a word to the master, without a connection.
+func (c *caller) command(ctx context.Context) (int, error) {
+	if c.share.path == "" {
+		return 0, textErrorf(nil, "No ControlPath specified for \"-O\" command")
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, max(c.opts.ConnectTimeout, helloLimit), errConnectTimeout)
+	defer cancel()
+	mux, err := sshproxy.DialMux(limited, c.share.path)
+	if err != nil {
+		return 0, err
+	}
+	defer mux.Close()
+	switch c.opts.MuxCommand {
+	case sshopt.MuxCheck:
+		pid, err := mux.Check(limited)
+		if err != nil {
+			return 0, err
+		}
+		fmt.Fprintf(os.Stderr, "Master running (pid=%d)\r\n", pid)
+	case sshopt.MuxExit:
+		if err := mux.Exit(limited); err != nil {
+			return 0, err
+		}
+		c.confirm("Exit request sent.")
+	case sshopt.MuxStop:
+		if err := mux.Stop(limited); err != nil {
+			return 0, err
+		}
+		c.confirm("Stop listening request sent.")
+	case sshopt.MuxForward, sshopt.MuxCancel:
+		return c.changeForwards(limited, mux)
+	case sshopt.MuxProxy:
+		return c.proxy(ctx, mux)
+	}
+	return exitOK, nil
+}
+
+// confirm says that a command was taken, unless quiet (mux.c).
+func (c *caller) confirm(text string) {
+	if c.opts.LogLevel != sshopt.LogQuiet {
+		fmt.Fprint(os.Stderr, text+"\r\n")
+	}
+}
