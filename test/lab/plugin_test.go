@@ -83,12 +83,18 @@ func logf(t *testing.T) func(int, string, ...any) {
 	}
 }
 
-// ssh runs a command on the first node.
-func (s *stock) ssh(ctx context.Context, stdin []byte, command ...string) ([]byte, error) {
+// command is stock ssh that runs a command on the first node.
+func (s *stock) command(ctx context.Context, command ...string) *exec.Cmd {
 	args := append([]string{"-F", filepath.Join(s.lab.Dir(), "config"), "-o", "BatchMode=yes", "-o", "ProxyCommand=" + s.proxy,
 		s.lab.Targets()[0]}, command...)
 	cmd := exec.CommandContext(ctx, "ssh", args...)
 	cmd.Env = s.env
+	return cmd
+}
+
+// ssh runs a command on the first node.
+func (s *stock) ssh(ctx context.Context, stdin []byte, command ...string) ([]byte, error) {
+	cmd := s.command(ctx, command...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
