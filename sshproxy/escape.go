@@ -71,8 +71,10 @@ const textEscapeHelp = "%[1]c?\r\nSupported escape sequences:\r\n" +
 // breakRequest is RFC 4335's, for as long as the node likes.
 const breakRequest = "break"
 
-// escapes are those of a session that shares its connection; text goes to the client's stderr.
-func (s *Session) escapes(char byte, stderr io.Writer) func(command byte) bool {
+// escapes are those of a session that shares its connection; text goes to the client's stderr, open
+// lists what else there is on the connection. x/crypto/ssh renews keys by itself and on nobody's
+// request, so ~R is one of those that can't be had.
+func (s *Session) escapes(char byte, stderr io.Writer, open func() []string) func(command byte) bool {
 	say := func(format string, args ...any) {
 		_, _ = fmt.Fprintf(stderr, format, args...) // the user may have closed it
 	}
@@ -87,9 +89,12 @@ func (s *Session) escapes(char byte, stderr io.Writer) func(command byte) bool {
 			_, _ = s.ch.SendRequest(breakRequest, false, ssh.Marshal(struct{ Milliseconds uint32 }{1000}))
 		case '#':
 			say("%c#\r\nThe following connections are open:\r\n", char)
+			for _, connection := range open() {
+				say("  %s\r\n", printable(connection))
+			}
 		case '?':
 			say(textEscapeHelp, char)
-		case 'C', 'V', 'v', '&':
+		case 'C', 'R', 'V', 'v', '&':
 			say("%[1]c%[2]c escape not available to multiplexed sessions\r\n", char, command)
 		case 'Z' & 0x1f:
 			say("%c^Z escape not available to multiplexed sessions\r\n", char)

@@ -48,8 +48,19 @@ func TestEscapesOfAStockClient(t *testing.T) {
 	shown := &transcript{from: term}
 	shown.await(t, "ready")
 	type step struct{ typed, shown string }
-	for _, s := range []step{{"~~tilde\r", "<~tilde>"}, {"~?", "Supported escape sequences:"}, {"~C", "~C escape not available to multiplexed sessions"},
-		{"~.", "Shared connection to x closed."}} {
+	steps := []step{
+		{"~~tilde\r", "<~tilde>"},
+		{"~Inside\r", "<~Inside>"}, // of ssh 10; for 9.2 it is none
+		{"~?", "Supported escape sequences:"},
+		{"~B", "~B\r\n"},
+		{"~#", "~#\r\nThe following connections are open:\r\n  #1 client-session\r\n"},
+	}
+	for _, c := range []string{"C", "R", "V", "v", "&"} {
+		steps = append(steps, step{"~" + c, "~" + c + " escape not available to multiplexed sessions\r\n"})
+	}
+	steps = append(steps, step{"~\x1a", "~^Z escape not available to multiplexed sessions\r\n"}, step{"end\r", "<end>"},
+		step{"~.", "Shared connection to x closed."})
+	for _, s := range steps {
 		if _, err := io.WriteString(term, s.typed); err != nil {
 			t.Fatal(err)
 		}

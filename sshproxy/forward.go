@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -87,8 +89,8 @@ type Forwarder struct {
 	hold    func() (release func()) // keeps the master alive while a connection is open
 	closed  bool
 	entries map[Forward]*forwardEntry
-	open    map[io.Closer]struct{} // the local sides of the connections under way
-	numbers int                    // channels so far, for the log
+	open    map[io.Closer]string // the local sides of the connections under way, and what each is
+	numbers int                  // channels so far, for the log
 }
 
 // forwardEntry is a forward that is there, or comes or goes.
@@ -117,7 +119,7 @@ func NewForwarder(client *Client, cfg ForwardConfig) *Forwarder {
 		client: client, cfg: cfg,
 		hold:    func() func() { return func() {} },
 		entries: make(map[Forward]*forwardEntry),
-		open:    make(map[io.Closer]struct{}),
+		open:    make(map[io.Closer]string),
 	}
 	f.life, f.cancel = context.WithCancel(context.Background())
 	client.HandleChannels(forwardedTCP, f.acceptTCP)
@@ -290,15 +292,22 @@ func (f *Forwarder) Close() {
 	f.wg.Wait()
 }
 
+// connections names those under way.
+func (f *Forwarder) connections() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Sorted(maps.Values(f.open))
+}
+
 // during runs serve while c is noted as open, so that Close can close it and wait.
-func (f *Forwarder) during(c io.Closer, serve func()) {
+func (f *Forwarder) during(c io.Closer, what string, serve func()) {
 	f.mu.Lock()
 	if f.closed {
 		f.mu.Unlock()
 		_ = c.Close() // nothing was sent
 		return
 	}
-	f.open[c] = struct{}{}
+	f.open[c] = what
 	f.wg.Add(1)
 	f.mu.Unlock()
 	defer f.wg.Done()

@@ -180,7 +180,7 @@ func (f *Forwarder) accept(nc ssh.NewChannel, to Endpoint) {
 		reject(nc, ssh.ConnectionFailed, strerror(err))
 		return
 	}
-	f.during(conn, func() {
+	f.during(conn, "remote forward to "+to.String(), func() {
 		defer conn.Close()
 		f.held(func() {
 			if ch, err := f.acceptChannel(nc); err == nil {
@@ -209,7 +209,7 @@ func (f *Forwarder) acceptRemoteSOCKS(nc ssh.NewChannel) {
 	if err != nil {
 		return
 	}
-	f.during(ch, func() {
+	f.during(ch, "remote dynamic forward", func() {
 		defer ch.Close()
 		req, err := f.readSOCKS(ch)
 		if err != nil {
@@ -221,7 +221,7 @@ func (f *Forwarder) acceptRemoteSOCKS(nc ssh.NewChannel) {
 			_ = req.answer(ch, err) // it may have gone
 			return
 		}
-		f.during(conn, func() {
+		f.during(conn, "remote dynamic forward to "+req.to.String(), func() {
 			defer conn.Close()
 			if err := req.answer(ch, nil); err == nil {
 				f.held(func() { relay(halfClosing(conn), ch) })

@@ -334,6 +334,25 @@ func (m *Master) nextSession() uint32 {
 	return m.sessions
 }
 
+// connections lists what is open on the connection: sessions by their number on the wire, and what
+// goes through forwards (channels.c, channel_open_message, has more of each).
+func (m *Master) connections() []string {
+	m.mu.Lock()
+	var sessions []uint32
+	for s := range m.clients {
+		if p := s.current(); p != nil {
+			sessions = append(sessions, p.number)
+		}
+	}
+	m.mu.Unlock()
+	slices.Sort(sessions)
+	var all []string
+	for _, number := range sessions {
+		all = append(all, fmt.Sprintf("#%d client-session", number))
+	}
+	return append(all, m.forwards.connections()...)
+}
+
 // WindowChanged has every client's terminal measured again. A master calls it on SIGWINCH, which its
 // clients relay (mux.c, control_client_sigrelay).
 func (m *Master) WindowChanged() {

@@ -109,8 +109,7 @@ func (c *MuxClient) hello(ctx context.Context, extensions []Extension) error {
 // HandOver tells the master variables of our environment, NAME=value, if it has offered to take
 // them: a master of OpenSSH's is told nothing, since they may be secrets. There is no answer.
 func (c *MuxClient) HandOver(ctx context.Context, env []string) error {
-	offered := func(e Extension) bool { return e.Name == environmentExtension }
-	if !slices.ContainsFunc(c.extensions, offered) {
+	if !c.offers(environmentExtension) {
 		return nil
 	}
 	err := c.bounded(ctx, func() error { return c.conn.send(&environmentMessage{Env: env}) })
@@ -118,6 +117,11 @@ func (c *MuxClient) HandOver(ctx context.Context, env []string) error {
 		return helloError("", err)
 	}
 	return nil
+}
+
+// offers tells whether the master's HELLO had a pair of that name.
+func (c *MuxClient) offers(name string) bool {
+	return slices.ContainsFunc(c.extensions, func(e Extension) bool { return e.Name == name })
 }
 
 // Extensions returns what the master's HELLO offered.
@@ -222,6 +226,26 @@ func (c *MuxClient) Exit(ctx context.Context) error {
 	return err
 }
 
+// infoExtension is offered by masters that answer to Info: those of OpenSSH 10 (mux.c, the "info" extension).
+const infoExtension = "info"
+
+// Info asks a master about its "connection" or its "channels" and returns the text for the user. Masters
+// before OpenSSH's 10, and ours, don't offer that.
+func (c *MuxClient) Info(ctx context.Context, what string) (string, error) {
+	if !c.offers(infoExtension) {
+		return "", &TextError{Text: textNoInfo}
+	}
+	reply, err := c.request(ctx, &infoRequestMessage{ID: c.id, What: what}, wordsInfo)
+	if err != nil {
+		return "", err
+	}
+	info, ok := reply.(*infoReplyMessage)
+	if !ok {
+		return "", &TextError{Text: wordsInfo.read, Err: errMalformed}
+	}
+	return info.Text, nil
+}
+
 // OpenForward asks the master for a forward and returns the port that the node has chosen for a remote
 // port 0.
 func (c *MuxClient) OpenForward(ctx context.Context, fwd Forward) (port int, err error) {
@@ -279,99 +303,6 @@ func (c *MuxClient) Hold(ctx context.Context) error {
 	}
 	return goneError(err)
 }
-
-// MuxSessionRequest is a session through a master. The files are lent, not given: the master reads
-// and writes copies until the session ends, and the caller closes its own.
-type MuxSessionRequest struct {
-	Command   string // "" starts a shell
-	Subsystem bool   // Command is a subsystem's name
-	TTY       bool
-	Term      string
-	Agent     bool
-	Escape    byte     // the escape character of a session with a tty; 0 for none
-	Env       []string // NAME=value; the master takes those that its own SendEnv allows
-
-	Stdin, Stdout, Stderr *os.File // nil: the null device
-	// OnTTYFail is called by Wait when the node has refused a pty and the session goes on without.
-	OnTTYFail func()
-}
-
-// MuxSession is a session that a master runs for us.
-type MuxSession struct {
-	client    *MuxClient
-	id        uint32
-	onTTYFail func()
-}
-
-// NewSession asks the master for a session and returns when its channel is open. After an error that
-// is ErrMasterGone or holds a *MuxRefusedError nothing was run.
-func (c *MuxClient) NewSession(ctx context.Context, req MuxSessionRequest) (*MuxSession, error) {
-	if c.pid == 0 {
-		if _, err := c.Check(ctx); err != nil {
-			return nil, err
-		}
-	}
-	files := []*os.File{req.Stdin, req.Stdout, req.Stderr}
-	for i, f := range files {
-		if f != nil {
-			continue
-		}
-		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer null.Close()
-		files[i] = null
-	}
-	m := &newSessionMessage{ID: c.id, TTY: req.TTY, Agent: req.Agent, Subsystem: req.Subsystem, Escape: muxNoEscape,
-		Term: req.Term, Command: req.Command, Env: req.Env}
-	if req.Escape != 0 {
-		m.Escape = uint32(req.Escape)
-	}
-	reply, err := c.request(ctx, m, wordsSession, files...)
-	if err != nil {
-		return nil, err
-	}
-	id, err := expect(reply, muxSessionOpened)
-	if err != nil {
-		return nil, &TextError{Text: wordsSession.read, Err: err}
-	}
-	return &MuxSession{client: c, id: id, onTTYFail: req.OnTTYFail}, nil
-}
-
-// MasterPID returns the master's process, which re-reads the terminal's size on SIGWINCH.
-func (s *MuxSession) MasterPID() int { return s.client.pid }
-
-// Wait returns the exit status (0-255) when the master has ended the session; its output is written
-// by then. ok is false when there was no status: death by signal, or the master or its connection
-// ended first.
-func (s *MuxSession) Wait() (status int, ok bool) {
-	defer s.client.conn.in.Close() // a master passes no descriptors; none may pile up
-	for {
-		frame, err := s.client.conn.receive()
-		if err != nil {
-			return status, ok
-		}
-		m, err := decodeReply(frame)
-		if err != nil {
-			return status, ok
-		}
-		switch m := m.(type) {
-		case *numberMessage:
-			if m.Kind == muxExit && m.ID == s.id {
-				status, ok = int(m.Number&0xff), true
-			}
-		case *plainMessage:
-			if m.Kind == muxTTYFail && m.ID == s.id && s.onTTYFail != nil {
-				s.onTTYFail()
-			}
-		}
-	}
-}
-
-// Close lets go of the session: a Wait returns, and the master gives the command EOF on its input,
-// or a hang-up where it has a pty.
-func (s *MuxSession) Close() error { return s.client.Close() }
 
 // gone reports whether err is the ordinary end of a control connection.
 func gone(err error) bool {

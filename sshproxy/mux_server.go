@@ -113,7 +113,7 @@ func (s *muxServer) handle(ctx context.Context, m muxMessage) error {
 		}
 		return nil
 	case *infoRequestMessage:
-		return s.fail(m.ID, reasonNoInfo)
+		return s.fail(m.ID, reasonUnsupported) // as ssh 9.2, which doesn't know it
 	default:
 		return errMalformed
 	}

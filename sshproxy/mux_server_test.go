@@ -133,6 +133,32 @@ func TestMuxServerProtocol(t *testing.T) {
 			c.put(&plainMessage{Kind: muxAliveCheck, ID: 4})
 			c.want(alive(4))
 		}},
+		{name: "what ssh 10 asks with -O conninfo", talk: func(c *rawMux) {
+			c.put(&helloMessage{Version: muxVersion})
+			c.want(&helloMessage{Version: muxVersion})
+			c.put(&infoRequestMessage{ID: 3, What: "connection"})
+			c.want(&refusalMessage{Kind: muxFailure, ID: 3, Reason: "unsupported request"})
+			c.put(&plainMessage{Kind: muxAliveCheck, ID: 4})
+			c.want(alive(4))
+		}},
+		{name: "X11", talk: func(c *rawMux) {
+			c.put(&helloMessage{Version: muxVersion})
+			c.want(&helloMessage{Version: muxVersion})
+			c.put(&newSessionMessage{ID: 0, X11: true, Escape: muxNoEscape, Command: "exit ${DISPLAY+1}7"})
+			if err := fdpass.Send(c.UnixConn, null, null, null); err != nil {
+				c.t.Fatal(err)
+			}
+			frame, err := c.receive()
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			opened, _ := decodeReply(frame)
+			id, err := expect(opened, muxSessionOpened)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			c.want(&numberMessage{Kind: muxExit, ID: id, Number: 7})
+		}},
 		{name: "byte without descriptor", talk: func(c *rawMux) {
 			c.put(&helloMessage{Version: muxVersion})
 			c.want(&helloMessage{Version: muxVersion})
@@ -268,6 +294,42 @@ func TestMuxClientErrors(t *testing.T) {
 			err := tryMux(t, fakeMaster(t, tt.talk), "true")
 			if err == nil || err.Error() != tt.text || tt.cause != nil && !errors.Is(err, tt.cause) {
 				t.Errorf("got %v (%v), want %q", err, errors.Unwrap(err), tt.text)
+			}
+		})
+	}
+}
+
+func TestInfoOfAMaster(t *testing.T) {
+	offering := &helloMessage{Version: muxVersion, Extensions: []Extension{{infoExtension, "0"}}}
+	answering := func(hello *helloMessage, reply muxMessage) func(*rawMux) {
+		return func(c *rawMux) {
+			_ = c.send(hello)
+			for range 2 { // HELLO, and the request where one may be made
+				if _, err := c.receive(); err != nil {
+					return
+				}
+			}
+			_ = c.send(reply)
+		}
+	}
+	tests := []struct {
+		name        string
+		hello       *helloMessage
+		reply       muxMessage
+		text, error string
+	}{
+		{name: "told", hello: offering, reply: &infoReplyMessage{Status: 1, Text: "peer 127.0.0.1\r\n"}, text: "peer 127.0.0.1\r\n"},
+		{name: "not offered", hello: &helloMessage{Version: muxVersion}, error: "mux server does not support info request"},
+		{name: "refused", hello: offering, reply: &refusalMessage{Kind: muxFailure, Reason: "no"}, error: "mux_client_request_info: master returned error: no"},
+		{name: "another reply", hello: offering, reply: &plainMessage{Kind: muxOK}, error: "muxclient: info request failed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := dialMaster(t, fakeMaster(t, answering(tt.hello, tt.reply)))
+			text, err := c.Info(testContext(t), "connection")
+			c.Close()
+			if got := fmt.Sprint(err); text != tt.text || err != nil && got != tt.error || err == nil && tt.error != "" {
+				t.Errorf("got %q, %v", text, err)
 			}
 		})
 	}

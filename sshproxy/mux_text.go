@@ -18,7 +18,6 @@ const (
 	reasonForwardFailed   = "Port forwarding failed"
 	reasonForwardInvalid  = "Invalid forwarding request"
 	reasonForwardNotThere = "port not forwarded"
-	reasonNoInfo          = "mux server does not support info request" // ssh 10's client prints it
 )
 
 // Questions that a master with ControlMaster ask puts to its user (mux.c, ask_permission).
@@ -34,6 +33,9 @@ const (
 // textHelloFailed is what ssh says when a socket is there but no master behind it answers. Ansible
 // retries on what precedes it at debug level.
 const textHelloFailed = "muxclient: master hello exchange failed"
+
+// textNoInfo is what ssh 10 says of a master that doesn't offer what -O conninfo and channels ask for.
+const textNoInfo = "mux server does not support info request"
 
 // ErrMasterGone says that the control master ended before it had opened anything for this request:
 // nothing was run, and the caller may start over.
@@ -108,6 +110,11 @@ var (
 		denied: "Master refused stdio forwarding request: ",
 		failed: "Stdio forwarding request failed: ",
 		read:   "mux_client_request_stdio_fwd: read from master failed: Broken pipe",
+	}
+	wordsInfo = requestWords{
+		denied: "mux_client_request_info: master returned error: ",
+		failed: "mux_client_request_info: master returned error: ",
+		read:   "muxclient: info request failed",
 	}
 	wordsProxy = requestWords{
 		denied: "mux_client_proxy: master returned error: ",

@@ -180,7 +180,8 @@ func (p *passenger) start(s *Session) error {
 	return nil
 }
 
-// request turns the client's message into a session's. The terminal is read here, by the master,
+// request turns the client's message into a session's. A wish for X11 goes unheeded, as where the
+// master's ForwardX11 is off: the session goes on without. The terminal is read here, by the master,
 // from the descriptor that the client has lent (mux.c, mux_master_process_new_session).
 func (p *passenger) request(s *Session) SessionRequest {
 	cfg := &p.server.master.cfg
@@ -193,7 +194,7 @@ func (p *passenger) request(s *Session) SessionRequest {
 	}
 	if req.TTY && p.req.Escape != muxNoEscape {
 		char := byte(p.req.Escape)
-		req.Stdin = &escapeReader{ReadCloser: p.in, char: char, act: s.escapes(char, p.errs)}
+		req.Stdin = &escapeReader{ReadCloser: p.in, char: char, act: s.escapes(char, p.errs, p.server.master.connections)}
 	}
 	if req.TTY {
 		_ = p.in.Control(func(fd int) { req.Window = Window(tty.Size(fd)) }) // it is open

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 
 	"ssm-ssh/internal/sshopt"
@@ -40,10 +41,24 @@ func (c *caller) command(ctx context.Context) (int, error) {
 		c.confirm("Stop listening request sent.")
 	case sshopt.MuxForward, sshopt.MuxCancel:
 		return c.changeForwards(limited, mux)
+	case sshopt.MuxConnInfo:
+		return c.tell(limited, mux, "connection")
+	case sshopt.MuxChannels:
+		return c.tell(limited, mux, "channels")
 	case sshopt.MuxProxy:
 		return c.proxy(ctx, mux)
 	}
 	return exitOK, nil
+}
+
+// tell prints what a master says of itself.
+func (c *caller) tell(ctx context.Context, mux *sshproxy.MuxClient, what string) (int, error) {
+	text, err := mux.Info(ctx, what)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.WriteString(os.Stdout, text)
+	return exitOK, err
 }
 
 // confirm says that a command was taken, unless quiet (mux.c).

@@ -336,7 +336,7 @@ func flagMuxCommand(p *parser, arg string) error {
 		return fatal(textMuxTwice)
 	}
 	switch c := MuxCommand(arg); c {
-	case MuxCheck, MuxForward, MuxCancel, MuxExit, MuxStop, MuxProxy:
+	case MuxCheck, MuxForward, MuxCancel, MuxExit, MuxStop, MuxProxy, MuxConnInfo, MuxChannels:
 		p.o.MuxCommand = c
 		return nil
 	}

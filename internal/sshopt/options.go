@@ -29,6 +29,9 @@ const (
 	MuxExit    MuxCommand = "exit"
 	MuxStop    MuxCommand = "stop"
 	MuxProxy   MuxCommand = "proxy"
+	// OpenSSH 10's: what the master tells of its connection.
+	MuxConnInfo MuxCommand = "conninfo"
+	MuxChannels MuxCommand = "channels"
 )
 
 // Environment is everything outside argv and the configuration files that they may refer to.
