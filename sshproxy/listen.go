@@ -41,6 +41,7 @@ type Listener struct {
 	listener *net.UnixListener
 
 	unlinkOnce sync.Once
+	stopped    chan struct{} // closed with the name's end
 }
 
 // Listen makes a control socket at path. It is bound under a short name in the same folder and
@@ -59,7 +60,7 @@ func Listen(path string) (*Listener, error) {
 	defer f.Close() // net.FileListener has a copy
 	defer os.Remove(temporary)
 
-	l := &Listener{path: path}
+	l := &Listener{path: path, stopped: make(chan struct{})}
 	if l.file, err = os.Lstat(temporary); err != nil {
 		return nil, listenError(path, "cannot bind to path "+path, err)
 	}
@@ -185,6 +186,9 @@ func alive(path string) bool {
 	return !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ENOENT)
 }
 
+// Stopped is closed when the socket has no name any more: no new client can come.
+func (l *Listener) Stopped() <-chan struct{} { return l.stopped }
+
 // Path returns the control path.
 func (l *Listener) Path() string { return l.path }
 
@@ -204,6 +208,7 @@ func (l *Listener) unlink() {
 		if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.file) {
 			_ = os.Remove(l.path) // a folder that went away meanwhile took it along
 		}
+		close(l.stopped)
 	})
 }
 

@@ -28,28 +28,31 @@ func (c *caller) runOwn(ctx context.Context) (status int, err error) {
 	if err := c.startForwards(forwarder); err != nil {
 		return 0, err
 	}
-	open, finish, err := c.serveOthers(ctx, client, forwarder)
+	others, err := c.serveOthers(ctx, client, forwarder)
 	if err != nil {
 		return 0, err
 	}
-	defer finish()
+	defer others.finish()
 	if c.opts.StdioForward != nil {
 		return c.forwardStdio(ctx, client)
 	}
 	if c.opts.SessionType == sshopt.SessionNone {
-		return c.idle(ctx, client)
+		return c.idle(ctx, client, others.stopped)
 	}
-	return c.runSession(ctx, client, open)
+	return c.runSession(ctx, client, others.open)
 }
 
-// idle is -N: nothing runs, the connection lasts.
-func (c *caller) idle(ctx context.Context, client *sshproxy.Client) (int, error) {
+// idle is -N: nothing runs, the connection lasts. A master that is told to stop or to exit ends as
+// ssh's does: without a word, with 255.
+func (c *caller) idle(ctx context.Context, client *sshproxy.Client, stopped <-chan struct{}) (int, error) {
 	if err := c.sessionBegun(); err != nil {
 		return 0, err
 	}
 	select {
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
+	case <-stopped:
+		return exitError, client.Lost()
 	case <-client.Done():
 		return 0, client.Err()
 	}
@@ -57,7 +60,7 @@ func (c *caller) idle(ctx context.Context, client *sshproxy.Client) (int, error)
 
 // runSession runs the wish on a connection in this process. The descriptors are read and written
 // as they are: their flags are shared with whoever gave them to us.
-func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open openSession) (int, error) {
+func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open func(context.Context) (*sshproxy.Session, error)) (int, error) {
 	w := wishOf(c.opts)
 	session, err := open(ctx)
 	if err != nil {

@@ -8,23 +8,29 @@ import (
 	"ssm-ssh/sshproxy"
 )
 
-// openSession opens a session channel.
-type openSession func(context.Context) (*sshproxy.Session, error)
+// service is this call's own connection, which others may use too.
+type service struct {
+	open func(context.Context) (*sshproxy.Session, error) // a session channel for this call itself
+	// stopped is closed when nobody new can come to the others, since one of them has asked for that
+	// (-O stop) or the master has ended. It is nil where there are no others.
+	stopped <-chan struct{}
+	finish  func() // waits until the others have gone
+}
 
 // serveOthers makes this call's own connection one that others may use, where ControlMaster asks
-// for that without ControlPersist. This call's session is then one of many: open opens it in its
-// turn. finish waits until the others have gone.
-func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwarder *sshproxy.Forwarder) (open openSession, finish func(), err error) {
+// for that without ControlPersist. This call's session is then one of many and waits for its turn.
+func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwarder *sshproxy.Forwarder) (service, error) {
+	alone := service{open: client.OpenSession, finish: func() {}}
 	if c.share.create != createForeground {
-		return client.OpenSession, func() {}, nil
+		return alone, nil
 	}
 	listener, err := sshproxy.Listen(c.share.path)
 	if errors.Is(err, sshproxy.ErrControlPathTaken) {
 		c.disableSharing()
-		return client.OpenSession, func() {}, nil
+		return alone, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return service{}, err
 	}
 	cfg := masterConfig(c.opts, c.share.identity, c.log)
 	cfg.Forwarder = forwarder
@@ -37,7 +43,7 @@ func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwa
 			c.log.Logf(1, "control master: %v", err)
 		}
 	}()
-	return master.OpenSession, func() { release(); <-served }, nil
+	return service{open: master.OpenSession, stopped: listener.Stopped(), finish: func() { release(); <-served }}, nil
 }
 
 // masterConfig is how a master serves its clients, in the foreground or not.

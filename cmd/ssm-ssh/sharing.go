@@ -53,8 +53,11 @@ func sharingOf(name string, opts *sshopt.Options) (sharing, error) {
 	id := identityOf(opts, node)
 	s := sharing{path: implicitKeyOf(opts, id).controlPath(dir), ride: true, create: createBackground,
 		persist: implicitPersist, implicit: true, identity: id.digest()}
-	if opts.ControlPersist.Set {
+	switch {
+	case opts.ControlPersist.Set:
 		s.persist = persistTime(opts.ControlPersist)
+	case opts.IsSet("controlpersist"): // to no: nothing stays behind
+		s.create, s.persist = createForeground, 0
 	}
 	return s, nil
 }
@@ -78,7 +81,7 @@ func explicitSharing(opts *sshopt.Options, isNode bool) (sharing, error) {
 		switch {
 		case !isNode || opts.IsSet("controlmaster") || !opts.SSMMultiplex:
 			s.create = createNone
-		case !opts.ControlPersist.Set:
+		case !opts.IsSet("controlpersist"):
 			s.create, s.persist = createBackground, implicitPersist
 		}
 	}
