@@ -146,6 +146,7 @@ func channelConfig(api *awsapi.Client, opts *sshopt.Options, logf report.Logf) s
 			return ssmchannel.Session(session), err
 		},
 		ResumeFor:    resumeFor(opts.SSMResume),
+		PingInterval: opts.SSMPingInterval,
 		PayloadBytes: opts.SSMPayloadBytes,
 		WindowBytes:  opts.SSMWindowBytes,
 		Logf:         logf,

@@ -24,8 +24,8 @@ var (
 	}
 	dumpOwn = [...]keywordID{
 		kwTag, kwVersionAddendum, kwObscureKeystrokeTiming, kwSSMDocument, kwSSMEndpoint, kwSSMKeepAlive,
-		kwSSMMultiplex, kwSSMPayloadBytes, kwSSMProfile, kwSSMRegion, kwSSMResume, kwSSMSpareChannels,
-		kwSSMTarget, kwSSMWindowBytes,
+		kwSSMMultiplex, kwSSMPayloadBytes, kwSSMPingInterval, kwSSMProfile, kwSSMRegion, kwSSMResume,
+		kwSSMSpareChannels, kwSSMTarget, kwSSMWindowBytes,
 	}
 )
 

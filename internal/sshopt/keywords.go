@@ -110,6 +110,7 @@ const (
 	kwSSMKeepAlive
 	kwSSMMultiplex
 	kwSSMPayloadBytes
+	kwSSMPingInterval
 	kwSSMProfile
 	kwSSMRegion
 	kwSSMResume
@@ -239,13 +240,14 @@ var keywords = [numKeywords]keyword{
 	kwSSMEndpoint:                      {"ssmendpoint", parseString, func(p *parser) any { return &p.o.SSMEndpoint }, nil},
 	kwSSMKeepAlive:                     {"ssmkeepalive", parseSSMSpan, func(p *parser) any { return &p.o.SSMKeepAlive }, nil},
 	kwSSMMultiplex:                     {"ssmmultiplex", parseState, func(p *parser) any { return &p.o.SSMMultiplex }, statesFlag},
-	kwSSMPayloadBytes:                  {"ssmpayloadbytes", parseInt, func(p *parser) any { return &p.o.SSMPayloadBytes }, nil},
+	kwSSMPayloadBytes:                  {"ssmpayloadbytes", parseSSMInt, func(p *parser) any { return &p.o.SSMPayloadBytes }, nil},
+	kwSSMPingInterval:                  {"ssmpinginterval", parseSSMInterval, func(p *parser) any { return &p.o.SSMPingInterval }, nil},
 	kwSSMProfile:                       {"ssmprofile", parseString, func(p *parser) any { return &p.o.SSMProfile }, nil},
 	kwSSMRegion:                        {"ssmregion", parseString, func(p *parser) any { return &p.o.SSMRegion }, nil},
 	kwSSMResume:                        {"ssmresume", parseSSMSpan, func(p *parser) any { return &p.o.SSMResume }, nil},
 	kwSSMSpareChannels:                 {"ssmsparechannels", parseInt, func(p *parser) any { return &p.o.SSMSpareChannels }, nil},
 	kwSSMTarget:                        {"ssmtarget", parseString, func(p *parser) any { return &p.o.SSMTarget }, nil},
-	kwSSMWindowBytes:                   {"ssmwindowbytes", parseInt, func(p *parser) any { return &p.o.SSMWindowBytes }, nil},
+	kwSSMWindowBytes:                   {"ssmwindowbytes", parseSSMInt, func(p *parser) any { return &p.o.SSMWindowBytes }, nil},
 	kwStdinNull:                        {"stdinnull", parseState, func(p *parser) any { return &p.o.StdinNull }, statesFlag},
 	kwStreamLocalBindMask:              {"streamlocalbindmask", parseBindMask, nil, nil},
 	kwStreamLocalBindUnlink:            {"streamlocalbindunlink", parseState, func(p *parser) any { return &p.o.StreamLocalBindUnlink }, statesFlag},

@@ -206,6 +206,7 @@ type Options struct {
 	SSMKeepAlive     time.Duration // keepalives against the service's idle time-out; 0 = none
 	SSMMultiplex     bool          // reuse one session by a control master without being asked
 	SSMPayloadBytes  int           // size of an agent message's payload; 0 = the default
+	SSMPingInterval  time.Duration // between websocket pings; 0 = the default
 	SSMProfile       string
 	SSMRegion        string
 	SSMResume        time.Duration // for how long a lost data channel is resumed; 0 = not at all

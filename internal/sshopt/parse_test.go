@@ -98,6 +98,9 @@ func TestParseCommandLine(t *testing.T) {
 		{"own keywords", []string{"-oSSMTarget=mi-%h", "-oSSMKeepAlive=no", "-oSSMResume=yes", "-ossmmultiplex no", "-oSSMPayloadBytes=1400", "h"}, func(o *Options) bool {
 			return o.SSMTarget == "mi-h" && o.SSMKeepAlive == 0 && o.SSMResume == 15*time.Minute && !o.SSMMultiplex && o.SSMPayloadBytes == 1400
 		}},
+		{"own keywords at their bounds", []string{"-oSSMPayloadBytes=1536", "-oSSMWindowBytes=65536", "-oSSMPingInterval=1m", "-oSSMPingInterval=30", "-oSSMResume=2h", "h"}, func(o *Options) bool {
+			return o.SSMPayloadBytes == 1536 && o.SSMWindowBytes == 64<<10 && o.SSMPingInterval == time.Minute && o.SSMResume == 2*time.Hour
+		}},
 		{"own defaults", []string{"h"}, func(o *Options) bool {
 			return o.SSMTarget == "" && o.SSMKeepAlive == 45*time.Second && o.SSMResume == 15*time.Minute && o.SSMMultiplex && o.SSMSpareChannels == 2
 		}},
@@ -137,6 +140,13 @@ func TestParseErrors(t *testing.T) {
 		{"channel timeout", []string{"-oChannelTimeout=x", "h"}, "command-line line 0: invalid channel timeout x", false},
 		{"weak crypto", []string{"-oWarnWeakCrypto=x", "h"}, `command-line line 0: unsupported option "x".`, false},
 		{"own keyword's time", []string{"-oSSMKeepAlive=x", "h"}, "command-line line 0: invalid time value.", false},
+		{"payload that AWS may refuse", []string{"-oSSMPayloadBytes=1537", "h"}, "command-line line 0: SSMPayloadBytes must be 1024 to 1536.", false},
+		{"payload of nothing", []string{"-oSSMPayloadBytes=0", "h"}, "command-line line 0: SSMPayloadBytes must be 1024 to 1536.", false},
+		{"window without bound", []string{"-oSSMWindowBytes=8388609", "h"}, "command-line line 0: SSMWindowBytes must be 65536 to 8388608.", false},
+		{"window that is none", []string{"-oSSMWindowBytes=x", "h"}, "command-line line 0: integer value invalid.", false},
+		{"pings too seldom", []string{"-oSSMPingInterval=61", "h"}, "command-line line 0: SSMPingInterval must be 5 seconds to 1 minute.", false},
+		{"pings all the time", []string{"-oSSMPingInterval=0", "h"}, "command-line line 0: SSMPingInterval must be 5 seconds to 1 minute.", false},
+		{"pings never", []string{"-oSSMPingInterval=no", "h"}, "command-line line 0: invalid time value.", false},
 		{"jump into a shell", []string{"-J", "a;b", "h"}, "Invalid -J argument", false},
 		{"terminal controls", []string{"-o", "a\x1b[31m\\=1", "h"}, `command-line: line 0: Bad configuration option: a\033[31m\\`, false},
 		{"user from a file, expanded", []string{"-F", "USER", "h"}, textBadUser, false},

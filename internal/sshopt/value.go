@@ -114,30 +114,6 @@ func (l *line) span() (span time.Duration, none bool, err error) {
 	return span, false, nil
 }
 
-// parseSSMSpan takes a time, yes for the default, or no for never.
-func parseSSMSpan(l *line) error {
-	arg := l.next()
-	field := l.kw.field(l.p).(*time.Duration)
-	if on, ok := findState(statesFlag, arg); ok || isNone(arg) {
-		if l.take() && on != 0 {
-			for _, d := range defaultSpans {
-				if d.id == l.kw.id {
-					*field = d.span
-				}
-			}
-		}
-		return nil
-	}
-	span, ok := parseTime(arg)
-	if !ok {
-		return l.bad("invalid time value.")
-	}
-	if l.take() {
-		*field = span
-	}
-	return nil
-}
-
 func parseControlPersist(l *line) error {
 	arg := l.next()
 	var persist ControlPersist
