@@ -55,7 +55,9 @@ type Config struct {
 	// acknowledgements up to this. Default 4 MiB, at least 16 KiB.
 	WindowBytes int
 
-	// WindowMessages is the same in messages. Default 8192, at least 16.
+	// WindowMessages is the same in messages, since one of a single byte takes the
+	// memory of a full one. Default: as many full ones as WindowBytes takes; at
+	// least 16.
 	WindowMessages int
 
 	// IncomingBytes is how much received data waits for Read before the
@@ -63,7 +65,8 @@ type Config struct {
 	// reads on, to 16 times as much. Default 1 MiB, at least 64 KiB.
 	IncomingBytes int
 
-	// PingInterval is the time between websocket pings. Default 15 s.
+	// PingInterval is the time between websocket pings, and within which an idle
+	// connection notices that the computer has slept. Default 15 s.
 	PingInterval time.Duration
 
 	// PingTimeout is how long after a ping something must have come in, else the
@@ -92,6 +95,10 @@ type Config struct {
 	// Logf takes a line without newline; level 0 is for information, 1 to 3 for
 	// debugging. Payload bytes and tokens are never logged. Nil logs nothing.
 	Logf func(level int, format string, args ...any)
+
+	// wall returns what the wall clock shows at a moment; nil is what that says itself. For tests:
+	// no public way leads to a time whose two clocks have parted.
+	wall func(now time.Time) time.Time
 }
 
 const (
@@ -106,12 +113,11 @@ const (
 	// maxPayloadBytes keeps a whole message within 32 KiB, a usual frame quota.
 	maxPayloadBytes = 32<<10 - agentmsg.Overhead
 
-	defaultWindowBytes    = 4 << 20
-	minWindowBytes        = 16 << 10
-	defaultWindowMessages = 8192
-	minWindowMessages     = 16
-	defaultIncomingBytes  = 1 << 20
-	minIncomingBytes      = 64 << 10
+	defaultWindowBytes   = 4 << 20
+	minWindowBytes       = 16 << 10
+	minWindowMessages    = 16
+	defaultIncomingBytes = 1 << 20
+	minIncomingBytes     = 64 << 10
 
 	defaultPingInterval     = 15 * time.Second
 	defaultPingTimeout      = 10 * time.Second
@@ -144,7 +150,7 @@ func (c Config) populate() Config {
 	orElse(&c.ClientVersion, defaultClientVersion)
 	orElse(&c.PayloadBytes, defaultPayloadBytes)
 	orElse(&c.WindowBytes, defaultWindowBytes)
-	orElse(&c.WindowMessages, defaultWindowMessages)
+	orElse(&c.WindowMessages, max(c.WindowBytes/(agentmsg.Overhead+c.PayloadBytes), minWindowMessages))
 	orElse(&c.IncomingBytes, defaultIncomingBytes)
 	orElse(&c.PingInterval, defaultPingInterval)
 	orElse(&c.PingTimeout, defaultPingTimeout)
@@ -152,6 +158,9 @@ func (c Config) populate() Config {
 	orElse(&c.ResumeFor, defaultResumeFor)
 	orElse(&c.HandshakeTimeout, defaultHandshakeTimeout)
 	orElse(&c.CloseTimeout, defaultCloseTimeout)
+	if c.wall == nil {
+		c.wall = func(now time.Time) time.Time { return now.Round(0) }
+	}
 	if c.Logf == nil {
 		c.Logf = func(int, string, ...any) {}
 	}

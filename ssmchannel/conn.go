@@ -45,8 +45,10 @@ type Conn struct {
 	errReadable chan struct{} // to the reader of standard error
 	keyWanted   chan struct{} // to Dial: the handshake asks for a data key
 
-	acksDue   atomic.Bool // acks is not empty
-	acksTimed atomic.Bool // ackTimer is set for them
+	acksDue   atomic.Bool  // acks is not empty
+	acksTimed atomic.Bool  // ackTimer is set for them
+	flushing  atomic.Int64 // when the send loop began to flush, in ns since born; 0: it does not
+	born      time.Time
 	ackTimer  *time.Timer // set by the receive loop, awaited by the send loop
 
 	// The receive loop's.
@@ -55,7 +57,8 @@ type Conn struct {
 
 	// The send loop's.
 	ackBuilder ackBuilder
-	spareAcks  []ackRecord
+	ackBacklog []ackRecord // taken off acks
+	spareAcks  []ackRecord // their memory
 
 	mu     sync.Mutex // guards everything below
 	out    outgoing
@@ -100,7 +103,7 @@ var _ net.Conn = (*Conn)(nil)
 func newConn(s Session, cfg Config, dial dialer) *Conn {
 	frames := &framePool{size: agentmsg.Overhead + cfg.PayloadBytes}
 	c := &Conn{
-		cfg: cfg, session: s, dial: dial, frames: frames,
+		cfg: cfg, session: s, dial: dial, frames: frames, born: time.Now(),
 		done:          make(chan struct{}),
 		ready:         make(chan struct{}),
 		closed:        make(chan struct{}),

@@ -69,6 +69,7 @@ func (e *DialError) refused() bool {
 // Causes for replacing the websocket; they reach the user inside ErrLost only.
 var (
 	errDeadPeer  = errors.New("nothing received, pings included")
+	errStuck     = errors.New("websocket takes nothing any more")
 	errClockJump = errors.New("clock has jumped")
 )
 

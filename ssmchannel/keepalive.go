@@ -13,7 +13,7 @@ const suspectProbes = 2
 // to come, and ends when nothing comes back. It does not look for the agent:
 // websocket pings end at the service.
 func (c *Conn) keepalive(ctx context.Context, l link) error {
-	clock := newClockWatch()
+	clock := c.watchClock()
 	timer := time.NewTimer(c.cfg.PingInterval)
 	defer timer.Stop()
 	for {
@@ -27,6 +27,9 @@ func (c *Conn) keepalive(ctx context.Context, l link) error {
 			return errClockJump
 		}
 		if err := c.ping(ctx, l); err != nil {
+			return err
+		}
+		if err := c.stuck(time.Now()); err != nil {
 			return err
 		}
 		timer.Reset(c.cfg.PingInterval)
@@ -51,22 +54,49 @@ func (c *Conn) ping(ctx context.Context, l link) error {
 	return errDeadPeer
 }
 
-// clockWatch notices that the computer has slept: the wall clock has moved on,
-// the monotonic one has not.
+// stuck judges in place of the send loop while that waits in Flush, as it may for
+// ever when the peer sends but does not read: the node is gone if silence says so,
+// else this websocket is.
+func (c *Conn) stuck(now time.Time) error {
+	since := c.flushing.Load()
+	if since == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, err := c.silence(now); err != nil {
+		return err
+	}
+	if now.Sub(c.born)-time.Duration(since) >= c.cfg.PingInterval {
+		return errStuck
+	}
+	return nil
+}
+
+// clockWatch notices that the computer has slept: the wall clock has moved on, the
+// monotonic one has not. Go's stands still in sleep on Linux (CLOCK_MONOTONIC;
+// clock_gettime(2)) and on macOS (mach_absolute_time), and so do timers. So there
+// is nothing to wait for: the loops compare whenever they wake up for reasons of
+// their own, which is at the next ping at the latest.
 type clockWatch struct {
-	last time.Time
+	wall    func(now time.Time) time.Time
+	last    time.Time // by the monotonic clock
+	lastDay time.Time // by the wall clock
 }
 
 // maxClockJump is far above what time synchronization corrects in one step on a
 // running computer.
 const maxClockJump = 10 * time.Second
 
-func newClockWatch() clockWatch { return clockWatch{last: time.Now()} }
+func (c *Conn) watchClock() clockWatch {
+	now := time.Now()
+	return clockWatch{wall: c.cfg.wall, last: now, lastDay: c.cfg.wall(now)}
+}
 
 // jumped reports whether the clocks have parted since the last call.
 func (w *clockWatch) jumped(now time.Time) bool {
-	monotonic := now.Sub(w.last)
-	wall := now.Round(0).Sub(w.last.Round(0))
-	w.last = now
-	return wall-monotonic > maxClockJump
+	day := w.wall(now)
+	slept := day.Sub(w.lastDay) - now.Sub(w.last)
+	w.last, w.lastDay = now, day
+	return slept > maxClockJump
 }

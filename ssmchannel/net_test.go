@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,6 +36,7 @@ type network struct {
 	mu      sync.Mutex
 	faults  faults
 	random  *rand.Rand
+	steps   int64 // messages handed to a hop, and what came out of one
 	links   []*memLink
 	refuse  error // answer of dial
 	resume  error // answer of ResumeSession
@@ -101,7 +103,10 @@ func (n *network) inject(frame []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range n.links {
-		l.arrived <- frame
+		select {
+		case l.arrived <- frame:
+		case <-l.done:
+		}
 	}
 }
 
@@ -114,6 +119,7 @@ type memLink struct {
 	queued   [][]byte
 	lastRead atomic.Int64
 	deaf     atomic.Bool // pings are not answered
+	clogged  atomic.Bool // nothing written is taken; pings come through
 
 	once sync.Once
 	done chan struct{}
@@ -122,6 +128,8 @@ type memLink struct {
 
 func (l *memLink) end(err error) {
 	l.once.Do(func() { l.err = err; close(l.done) })
+	n := l.network
+	n.set(func() { n.links = slices.DeleteFunc(n.links, func(other *memLink) bool { return other == l }) })
 }
 
 func (l *memLink) Close()              { l.end(errors.New("link closed")) }
@@ -154,6 +162,9 @@ func (l *memLink) Write(message []byte) error {
 }
 
 func (l *memLink) Flush() error {
+	if l.clogged.Load() {
+		<-l.done
+	}
 	for _, frame := range l.queued {
 		l.up.send(frame)
 	}
@@ -195,6 +206,7 @@ func (h *hop) init(l *memLink, deliver func([]byte)) {
 func (h *hop) send(frame []byte) {
 	n := h.link.network
 	n.mu.Lock()
+	n.steps++
 	f, tap := n.faults, n.tap
 	dropped := n.random.Float64() < f.drop
 	copies := 1
@@ -241,6 +253,7 @@ func (h *hop) arrive() {
 	}
 	h.mu.Unlock()
 	if !isClosed(h.link.done) {
+		h.link.network.set(func() { h.link.network.steps += int64(len(ready)) })
 		for _, frame := range ready {
 			h.deliver(frame)
 		}

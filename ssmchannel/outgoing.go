@@ -68,6 +68,9 @@ const (
 	pausedProbe    = time.Second
 	maxPausedProbe = 5 * time.Second
 	maxBackoff     = 16
+	// maxSpan is how many windows of messages may be between the oldest
+	// unacknowledged one and the newest.
+	maxSpan = 4
 )
 
 // next is the number that push will give.
@@ -85,8 +88,12 @@ func (o *outgoing) push(f *frame) int64 {
 	return n
 }
 
-// room reports whether the window takes another message of that many bytes.
-func (o *outgoing) room(bytes int) bool { return o.window.room(bytes) }
+// room reports whether the window takes another message of that many bytes. One
+// message that is not acknowledged, though all after it are, must not let the rest
+// run ahead for ever: their places are kept, and the agent keeps them all.
+func (o *outgoing) room(bytes int) bool {
+	return o.sent.len() < maxSpan*o.window.maxMessages && o.window.room(bytes)
+}
 
 // transmit returns the next message to write at this moment and records it as
 // sent, or nil. The bytes stay o's.

@@ -30,6 +30,7 @@ type peer struct {
 	ended    bool
 	inputs   int // stream messages seen, duplicates included
 	answers  int // handshake responses with new numbers
+	early    int // other stream messages seen before the handshake was complete, which an agent loses
 	kick     chan struct{}
 	pumped   chan struct{} // output has become shorter
 	stopped  chan struct{} // run has ended
@@ -52,6 +53,7 @@ type peerOptions struct {
 	refuseFor   time.Duration              // no acknowledgement so long after HandshakeComplete
 	pace        time.Duration              // between output messages; default 1 ms
 	forward     *peer                      // takes the input as its output
+	sink        func([]byte)               // takes the input as it comes
 }
 
 func newPeer(opt peerOptions) *peer {
@@ -239,6 +241,9 @@ func (p *peer) receive(frame []byte) {
 
 func (p *peer) receiveStream(m agentmsg.Message) {
 	p.inputs++
+	if p.complete.IsZero() && m.PayloadType != agentmsg.HandshakeResponsePayload {
+		p.early++
+	}
 	if m.Sequence > p.expected {
 		p.ahead[m.Sequence] = m
 		p.acknowledge(m)
@@ -288,6 +293,10 @@ func (p *peer) process(m agentmsg.Message) bool {
 		}
 		if p.opt.forward != nil {
 			p.opt.forward.write(m.Payload)
+			return true
+		}
+		if p.opt.sink != nil {
+			p.opt.sink(m.Payload)
 			return true
 		}
 		p.input.Write(m.Payload)

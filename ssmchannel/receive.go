@@ -88,7 +88,7 @@ func (c *Conn) receiveStream(m *agentmsg.Message) error {
 		c.health.heard = now
 	}
 	c.counts.messagesReceived++
-	if m.Sequence >= c.in.next && c.heldLocked() >= hardLimit*c.cfg.IncomingBytes {
+	if m.Sequence >= c.in.next && c.heldLocked()+c.in.aheadBytes+len(m.Payload) > hardLimit*c.cfg.IncomingBytes {
 		return nil // refused: the agent repeats it
 	}
 	v := c.in.received(m.Sequence, m.PayloadType, m.Payload)

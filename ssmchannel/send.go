@@ -43,7 +43,7 @@ func (b *ackBuilder) build(now time.Time, r ackRecord) []byte {
 func (c *Conn) sendLoop(ctx context.Context, l link) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	clock := newClockWatch()
+	clock := c.watchClock()
 	for {
 		now := time.Now()
 		if clock.jumped(now) {
@@ -53,7 +53,7 @@ func (c *Conn) sendLoop(ctx context.Context, l link) error {
 		if err != nil {
 			return err
 		}
-		if err := l.Flush(); err != nil {
+		if err := c.flush(l, now); err != nil {
 			return err
 		}
 		if more {
@@ -74,7 +74,15 @@ func (c *Conn) sendLoop(ctx context.Context, l link) error {
 	}
 }
 
-// fill queues what is to be sent now: acknowledgements, then stream messages.
+// flush lets the keepalive loop see how long it takes.
+func (c *Conn) flush(l link, now time.Time) error {
+	c.flushing.Store(max(int64(now.Sub(c.born)), 1))
+	defer c.flushing.Store(0)
+	return l.Flush()
+}
+
+// fill queues what is to be sent now: acknowledgements, then stream messages, of
+// either no more than a flush is to have, so that a slow link starves neither.
 // more means that the link is full before all is queued; next is when to look
 // again unless woken.
 func (c *Conn) fill(l link, now time.Time) (next time.Time, more bool, err error) {
@@ -99,27 +107,35 @@ func (c *Conn) fill(l link, now time.Time) (next time.Time, more bool, err error
 		signal(c.suspect)
 	}
 	silentAt, silent := c.silence(now)
-	return earlier(c.out.nextTimeout(), silentAt), c.out.pending(), silent
+	return earlier(c.out.nextTimeout(), silentAt), c.out.pending() || len(c.ackBacklog) > 0, silent
 }
 
-// fillAcks queues the acknowledgements that are due.
+// fillAcks queues acknowledgements that are due.
 func (c *Conn) fillAcks(l link, now time.Time) error {
-	if !c.acksDue.Load() {
-		return nil
+	if len(c.ackBacklog) == 0 {
+		c.takeAcks()
 	}
-	c.mu.Lock()
-	acks := c.acks
-	c.acks = c.spareAcks[:0]
-	c.acksDue.Store(false)
-	c.acksTimed.Store(false)
-	c.mu.Unlock()
-	c.spareAcks = acks
-	for _, r := range acks {
-		if err := l.Write(c.ackBuilder.build(now, r)); err != nil {
+	for queued := 0; len(c.ackBacklog) > 0 && queued < flushBytes; c.ackBacklog = c.ackBacklog[1:] {
+		message := c.ackBuilder.build(now, c.ackBacklog[0])
+		if err := l.Write(message); err != nil {
 			return err
 		}
+		queued += len(message)
 	}
 	return nil
+}
+
+// takeAcks makes what the receive loop has queued the send loop's own.
+func (c *Conn) takeAcks() {
+	if !c.acksDue.Load() {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ackBacklog, c.acks = c.acks, c.spareAcks[:0]
+	c.spareAcks = c.ackBacklog
+	c.acksDue.Store(false)
+	c.acksTimed.Store(false)
 }
 
 // giveUp is how long the oldest message may stay unacknowledged although the
