@@ -171,9 +171,9 @@ func (w *world) check() {
 // exactly what was sent, in order, and all of it arrives once the network calms
 // down.
 func TestModel(t *testing.T) {
-	steps := 60_000
+	steps := 600_000
 	if testing.Short() {
-		steps = 10_000
+		steps = 30_000
 	}
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
