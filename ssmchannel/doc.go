@@ -59,11 +59,18 @@
 //
 // # Memory
 //
-// A connection holds at most WindowBytes of unacknowledged messages (4 MiB),
-// IncomingBytes for Read (1 MiB; 16 MiB while neither Read nor Write gets on; in a
-// ring of the next power of two), IncomingBytes once more for messages before
-// their turn, 512 KiB of acknowledgements on a stuck websocket, and about 150 KiB
-// of fixed buffers. An idle one has the fixed buffers and at most 256 KiB of ring.
+// A connection holds at most 9 MiB by default, and 24 MiB while neither Read nor
+// Write gets on:
+//
+//	WindowBytes of unacknowledged messages        4 MiB
+//	places of messages, four windows of them      1.5 MiB
+//	IncomingBytes for Read, in a ring of the      2 MiB; 16 MiB while Write is
+//	next power of two                             blocked, too
+//	IncomingBytes before their turn               with those
+//	acknowledgements on a stuck websocket         750 KiB
+//	buffers                                       150 KiB
+//
+// An idle one has the buffers and at most 256 KiB of ring.
 // A multiplexed session adds 4 MiB of unread data of all its streams, and for each
 // stream 32 KiB to be sent and at most 256 KiB of ring.
 //

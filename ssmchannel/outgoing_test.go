@@ -339,3 +339,30 @@ func TestRTTEstimator(t *testing.T) {
 		})
 	}
 }
+
+// TestOutgoingDoesNotRunAhead: one message that is never acknowledged holds up the rest at some distance,
+// though the window would have room.
+func TestOutgoingDoesNotRunAhead(t *testing.T) {
+	s := newSender(t)
+	s.window = newSendWindow(1<<20, 16, 1144)
+	now := start
+	for range 1000 {
+		if !s.room(1144) {
+			break
+		}
+		s.pushN(1)
+		for s.transmit(now) != nil {
+		}
+		if n := s.next() - 1; n > 0 {
+			s.outgoing.acked(now, n)
+		}
+		now = now.Add(ms)
+	}
+	if n := s.sent.len(); n != maxSpan*16 {
+		t.Errorf("%d messages since the oldest, want %d", n, maxSpan*16)
+	}
+	s.outgoing.acked(now, 0)
+	if !s.room(1144) {
+		t.Error("no room when it is acknowledged")
+	}
+}

@@ -54,6 +54,7 @@ type peerOptions struct {
 	pace        time.Duration              // between output messages; default 1 ms
 	forward     *peer                      // takes the input as its output
 	sink        func([]byte)               // takes the input as it comes
+	banner      string                     // the port's first words
 }
 
 func newPeer(opt peerOptions) *peer {
@@ -283,6 +284,9 @@ func (p *peer) process(m agentmsg.Message) bool {
 			p.complete = time.Now()
 			p.sendStreamLocked(agentmsg.HandshakeCompletePayload,
 				[]byte(`{"HandshakeTimeToComplete":1000000,"CustomerMessage":""}`))
+			if p.opt.banner != "" {
+				p.sendStreamLocked(agentmsg.Output, []byte(p.opt.banner))
+			}
 		}
 	case agentmsg.Output:
 		if p.complete.IsZero() && !p.opt.noHandshake {
