@@ -21,13 +21,13 @@ import (
 type ending int
 
 const (
-	goesOn          ending = iota // until both sides have all bytes
-	isTerminated                  // by the service, without a reason
-	isEnded                       // by the service, which gives one
-	nodeGoes                      // and the service stays
-	networkGoes                   // and never comes back
-	sessionGoes                   // as ResumeSession says
-	endings                = iota // how many there are
+	goesOn       ending = iota // until both sides have all bytes
+	isTerminated               // by the service, without a reason
+	isEnded                    // by the service, which gives one
+	nodeGoes                   // and the service stays
+	networkGoes                // and never comes back
+	sessionGoes                // as ResumeSession says
+	endings      = iota        // how many there are
 )
 
 // Limits of a chaotic connection, and how long its trouble may last at most.
@@ -44,7 +44,7 @@ type chaos struct {
 	wall     wallClock
 	ends     ending
 	up, down *stream
-	upBytes  int // to be written; negative: without end
+	upBytes  int            // to be written; negative: without end
 	calls    sync.WaitGroup // of Read and Write
 	called   atomic.Int64
 	faults   int
