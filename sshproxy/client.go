@@ -19,7 +19,8 @@ type Client struct {
 	cfg     Config
 	wire    *wire
 	conn    ssh.Conn
-	changed bool          // the host key did not match and was let through
+	hostKey ssh.PublicKey // that the node has shown
+	changed bool          // it did not match and was let through
 	done    chan struct{} // closed when the connection has ended and err is set
 	wg      sync.WaitGroup
 
@@ -75,7 +76,12 @@ func (c *Client) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan *
 		User:              c.cfg.User,
 		ClientVersion:     clientVersion,
 		HostKeyAlgorithms: algorithms,
-		HostKeyCallback:   checker.check,
+		HostKeyCallback: func(host string, addr net.Addr, key ssh.PublicKey) error {
+			if c.hostKey == nil { // it is shown again whenever keys are renewed
+				c.hostKey = key
+			}
+			return checker.check(host, addr, key)
+		},
 		AuthCallback:      auth.next,
 		BannerCallback:    c.banner,
 	})
@@ -85,6 +91,40 @@ func (c *Client) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan *
 	c.conn, c.changed = conn, checker.changed
 	c.cfg.Logf(1, "Authenticated to %s using %q.", c.cfg.Host, auth.current)
 	return chans, reqs, nil
+}
+
+// another is what makes more connections to the same server; nil where none are to be had.
+func (c *Client) another() func(context.Context) (connection, error) {
+	if c.cfg.Another == nil {
+		return nil
+	}
+	return func(ctx context.Context) (connection, error) {
+		other, err := c.again(ctx)
+		if err != nil {
+			c.cfg.Logf(1, "another connection: %v", err)
+			return nil, err
+		}
+		c.cfg.Logf(1, "another connection for more sessions")
+		return other, nil
+	}
+}
+
+// again makes one more connection to the same server as the same user. Nobody is asked anything, and
+// nothing is shown: its host key must be this connection's, and a key of the user's must do without a
+// passphrase.
+func (c *Client) again(ctx context.Context) (*Client, error) {
+	conn, err := c.cfg.Another(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg := c.cfg
+	cfg.hostKey = c.hostKey
+	if m, ok := c.conn.(ssh.AlgorithmsConnMetadata); ok { // the server may have keys of other types
+		cfg.HostKeyAlgorithms, cfg.HostKeyAlgorithmsFixed = []string{m.Algorithms().HostKey}, true
+	}
+	cfg.BatchMode, cfg.Prompt = true, nobody{}
+	cfg.Logf = func(level int, format string, args ...any) { c.cfg.Logf(max(level, 1), format, args...) }
+	return NewClient(ctx, conn, cfg)
 }
 
 // banner shows the node's banner (RFC 4252 section 5.4) line by line at INFO, as OpenSSH does.

@@ -3,6 +3,7 @@ package sshproxy
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -68,12 +69,18 @@ type Config struct {
 	// means never. A master's new clients then wait for ConnectTimeout, theirs or ours, at most. It says nothing to
 	// ServerAlive: who sets that wants its verdict.
 	LinkDown func() bool
+	// Another opens one more byte stream to the same SSH server. A Master rides on it when that grants no
+	// more sessions on the first connection (sshd's MaxSessions); nil where there is none to be had. The
+	// end of ctx ends the opening, not the stream.
+	Another func(ctx context.Context) (net.Conn, error)
 	// LastWords returns what a master's client reads on its stderr, a line without its end, when the
 	// connection is lost below its session, or is ErrLinkDown; nil says nothing, as OpenSSH's master.
 	LastWords func(err error) string
 
 	Prompt Prompter // nil: nobody to ask
 	Logf   func(level int, format string, args ...any)
+
+	hostKey ssh.PublicKey // the only one to be accepted; nil goes by the files
 }
 
 // Limits of OpenSSH's client (ssh_config(5)).

@@ -34,5 +34,8 @@ func (e *RequestRefusedError) Error() string {
 // ErrLinkDown says that a master's client has waited for ConnectTimeout while the link was lost.
 var ErrLinkDown = errors.New("the link to the node is lost")
 
+// errAuthentication says that one end could not prove to the other who it is.
+var errAuthentication = errors.New("sshproxy: authentication failed")
+
 // ErrSessionState is returned for a call that the session's state does not allow, as a second Start.
 var ErrSessionState = errors.New("sshproxy: session is not in a state for this call")

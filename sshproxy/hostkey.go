@@ -115,6 +115,12 @@ func (k *hostKeyChecker) prefers(algorithm string) bool {
 // check is the ssh.HostKeyCallback. A refused key is a *TextError; the lines that explain it have
 // been logged.
 func (k *hostKeyChecker) check(_ string, _ net.Addr, key ssh.PublicKey) error {
+	if k.cfg.hostKey != nil {
+		if sameKey(k.cfg.hostKey, key) {
+			return nil
+		}
+		return &TextError{Text: textHostKeyFailed, Err: errAuthentication}
+	}
 	if cert, ok := key.(*ssh.Certificate); ok {
 		done, err := k.checkCertificate(cert)
 		if done || err != nil {

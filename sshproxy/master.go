@@ -100,7 +100,7 @@ func NewMaster(client *Client, cfg MasterConfig) *Master {
 	m := &Master{
 		client:   client,
 		cfg:      cfg,
-		queue:    newSessionQueue(client.OpenSession, cfg.Spares),
+		queue:    newSessionQueue(client, cfg.Spares, client.another()),
 		forwards: cfg.Forwarder,
 		over:     make(chan struct{}),
 		clients:  make(map[*muxServer]struct{}),
@@ -129,8 +129,9 @@ func (m *Master) OpenSession(ctx context.Context) (*Session, error) { return m.q
 
 // Serve serves the clients of l, whose owner it becomes, and returns when that is over: nil when the
 // persist time has passed without a client or a client asked for the end (exit; or stop, and the last
-// client has gone), the connection's error when it was lost, or the end of ctx. By then the socket is
-// gone, all sessions and forwards have ended and the client is closed.
+// client has gone), the connection's error when it was lost, or the end of ctx. Sessions that ride on
+// further connections (Config.Another) outlive the loss of the first. By then the socket is gone, all
+// sessions and forwards have ended and the client is closed.
 func (m *Master) Serve(ctx context.Context, l *Listener) error {
 	poller, err := fdpass.NewPoller()
 	if err != nil {
@@ -151,7 +152,9 @@ func (m *Master) Serve(ctx context.Context, l *Listener) error {
 	case <-m.over:
 	case <-m.client.Done():
 		err = m.client.Err()
+		others := m.queue.abandon(err)
 		m.flush()
+		m.outlive(ctx, others)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
@@ -172,6 +175,7 @@ func (m *Master) shutdown() error {
 	m.mu.Unlock()
 	m.forwards.Stop()
 	err := m.client.Close() // a node that doesn't answer would keep its channels open
+	m.queue.stop()          // the same for its other connections
 	m.forwards.Close()
 	m.wg.Wait()
 	m.queue.close()
@@ -186,6 +190,25 @@ func (m *Master) flush() {
 	select {
 	case <-m.over:
 	case <-timer.C:
+	}
+}
+
+// outlive has sessions on other connections go on, when the first is lost for a reason of its own, until
+// they are vacant. What else clients had, has ended.
+func (m *Master) outlive(ctx context.Context, vacant <-chan struct{}) {
+	m.forwards.Stop()
+	m.mu.Lock()
+	for s := range m.clients {
+		if p := s.current(); p == nil || !p.ridesOnAnother() {
+			s.abort()
+		}
+	}
+	m.mu.Unlock()
+	select {
+	case <-vacant:
+		m.flush()
+	case <-m.over:
+	case <-ctx.Done():
 	}
 }
 

@@ -27,6 +27,7 @@ type passenger struct {
 	// The runner starts the session; the reader of the control connection and the master's end may
 	// want it gone at any moment before or after.
 	mu      sync.Mutex
+	client  *Client  // whose channel it has; nil before
 	session *Session // set once it has started
 	fate    fate
 }
@@ -70,12 +71,15 @@ func (p *passenger) run(ctx context.Context) {
 		p.refuse(err)
 		return
 	}
+	p.mu.Lock()
+	p.client = s.client
+	p.mu.Unlock()
 	if err := p.server.conn.send(&numberMessage{Kind: muxSessionOpened, ID: p.req.ID, Number: p.number}); err != nil {
 		s.discard() // nobody waits for it: nothing is run
 		return
 	}
 	if err := p.start(s); err != nil {
-		p.explain(err)
+		p.explain(err, s)
 		// The client is let go first: the channel's end may have to wait for a lost link.
 		p.closeStreams()
 		p.server.conn.Close()
@@ -158,7 +162,7 @@ func (p *passenger) refuse(err error) {
 	case errors.Is(err, ErrLinkDown):
 		// A refusal would have the client try a connection of its own, over the same lost network. So
 		// to the protocol this is a session that has failed.
-		p.explain(err)
+		p.explain(err, nil)
 		_ = p.server.conn.send(&numberMessage{Kind: muxSessionOpened, ID: p.req.ID, Number: p.number})
 		_ = p.server.conn.send(&numberMessage{Kind: muxExit, ID: p.number, Number: exitLost})
 	}
@@ -190,7 +194,8 @@ func (p *passenger) request(s *Session) SessionRequest {
 		TTY: p.req.TTY, Term: p.req.Term, Modes: p.modes, OnTTYRefused: p.ttyRefused,
 		Env:          append(filterEnv(p.req.Env, cfg.SendEnv), cfg.SetEnv...),
 		ForwardAgent: p.req.Agent && cfg.ForwardAgent,
-		Stdin:        p.in, Stdout: p.out, Stderr: p.errs, LastWords: p.lastWords,
+		Stdin:        p.in, Stdout: p.out, Stderr: p.errs,
+		LastWords: func() string { return p.lastWords(s) },
 	}
 	if req.TTY && p.req.Escape != muxNoEscape {
 		char := byte(p.req.Escape)
@@ -216,13 +221,13 @@ func filterEnv(env, patterns []string) []string {
 
 // ttyRefused tells the user and the client, which then leaves raw mode (mux.c, mux_tty_alloc_failed).
 func (p *passenger) ttyRefused() {
-	p.explain(&RequestRefusedError{Request: "pty-req"})
+	p.explain(&RequestRefusedError{Request: "pty-req"}, nil)
 	_ = p.server.conn.send(&plainMessage{Kind: muxTTYFail, ID: p.number}) // the client may have gone
 }
 
-// explain writes to the client's stderr what was refused, or why the connection was lost; other
+// explain writes to the client's stderr what was refused, or why the connection of s was lost; other
 // errors show as a missing status.
-func (p *passenger) explain(err error) {
+func (p *passenger) explain(err error, s *Session) {
 	var refused *RequestRefusedError
 	text := ""
 	switch {
@@ -230,17 +235,17 @@ func (p *passenger) explain(err error) {
 		text = refused.Error() + "\r\n"
 	case errors.Is(err, ErrLinkDown):
 		text = p.words(err)
-	default:
-		text = p.lastWords()
+	case s != nil:
+		text = p.lastWords(s)
 	}
 	if text != "" {
 		_, _ = p.errs.Write([]byte(text)) // it may be closed
 	}
 }
 
-// lastWords says why a session has ended without a status, where the connection was lost.
-func (p *passenger) lastWords() string {
-	if err := p.server.master.client.Lost(); err != nil {
+// lastWords says why a session has ended without a status, where its connection was lost.
+func (p *passenger) lastWords(s *Session) string {
+	if err := s.Lost(); err != nil {
 		return p.words(err)
 	}
 	return ""
@@ -252,6 +257,13 @@ func (p *passenger) words(err error) string {
 		return line + "\r\n"
 	}
 	return ""
+}
+
+// ridesOnAnother reports whether the session is on another connection than the master's first.
+func (p *passenger) ridesOnAnother() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.client != nil && p.client != p.server.master.client
 }
 
 // clientGone lets the session go on without its client.

@@ -21,32 +21,45 @@ const (
 
 	// settleRetry is the pause between tries within settleTime.
 	settleRetry = 20 * time.Millisecond
+
+	// settlePatience is how long a client waits for that where it could have another connection.
+	settlePatience = 250 * time.Millisecond
 )
 
 // sessionQueue opens session channels for many clients on a connection that allows only some at a
 // time (sshd's MaxSessions, 10 by default), and some ahead of need, which saves their clients a round
 // trip. The limit is not known beforehand: a refusal while other channels are open teaches it. From
 // then on clients wait in the order in which they came, and each channel that ends lets the next one
-// in. A refusal with no other channel open is final.
+// in; or, where more connections to the server can be had, one of those does (see lanes). A refusal with
+// no other channel open is final.
 //
 // Channels are opened for the queue, not for one client: whichever is open first goes to who came
 // first. What nobody waits for is kept as a spare. While anybody waits no spare is made, so spares
 // never cost a client its turn.
 type sessionQueue struct {
-	open   func(context.Context) (*Session, error)
-	spares int // how many are kept
+	spares  int // how many are kept
+	another func(context.Context) (connection, error)
 
-	over     chan struct{}  // closed by close
-	openings sync.WaitGroup // what opens and closes channels
+	life     context.Context // ended by stop
+	end      context.CancelFunc
+	openings sync.WaitGroup // what opens and closes channels and connections
 
 	mu      sync.Mutex
 	closed  bool
-	limit   int        // most that were seen open at once when one was refused; 0: not known
+	lanes   []*lane    // the first is the master's own, always there
 	opening int        // channels being opened
-	opened  int        // channels open, spares among them
-	ready   []*Session // the spares, the oldest first
+	ready   []spare    // the spares, the oldest first
 	waiting []*visitor // in order of arrival
-	ended   time.Time  // when a channel ended last
+	probes  int        // made so far
+	grow    growth
+	lost    error         // the first connection has ended: nobody is let in any more
+	vacant  chan struct{} // closed when it has and no session is left on another
+}
+
+// spare is a channel that nobody has asked for yet.
+type spare struct {
+	session *Session
+	lane    *lane
 }
 
 // visitor waits for a channel.
@@ -56,12 +69,16 @@ type visitor struct {
 
 // opening is what came of one.
 type opening struct {
-	session *Session
-	err     error
+	spare
+	err error
 }
 
-func newSessionQueue(open func(context.Context) (*Session, error), spares int) *sessionQueue {
-	return &sessionQueue{open: open, spares: spares, over: make(chan struct{})}
+// newSessionQueue returns a queue for channels of a connection; another makes more connections to the
+// same server, and is nil where none are to be had.
+func newSessionQueue(first connection, spares int, another func(context.Context) (connection, error)) *sessionQueue {
+	q := &sessionQueue{spares: spares, another: another, lanes: []*lane{{conn: first}}, vacant: make(chan struct{})}
+	q.life, q.end = context.WithCancel(context.Background())
+	return q
 }
 
 // acquire returns an open session channel, after as long a wait as it takes; its end makes room for
@@ -104,15 +121,18 @@ func (q *sessionQueue) leave(v *visitor) {
 		return
 	}
 	if o := <-v.turn; o.err == nil {
-		q.keepLocked(o.session)
+		q.keepLocked(o.spare)
 	}
 }
 
+// probe tries beyond the limits, on one connection after the other.
 func (q *sessionQueue) probe(v *visitor) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) > q.opening && q.waiting[0] == v {
-		q.startLocked()
+		q.probes++
+		q.startLocked(q.lanes[q.probes%len(q.lanes)])
+		q.growLocked()
 	}
 }
 
@@ -125,18 +145,29 @@ func (q *sessionQueue) fill() {
 
 // balanceLocked hands out what is open and has opened what is missing. q.mu is held.
 func (q *sessionQueue) balanceLocked() {
+	for len(q.waiting) > 0 && q.lost != nil {
+		q.answerLocked(opening{err: q.lost})
+	}
 	for len(q.waiting) > 0 && len(q.ready) > 0 {
 		s := q.ready[0]
 		q.ready = slices.Delete(q.ready, 0, 1)
-		q.answerLocked(opening{session: s})
+		q.answerLocked(opening{spare: s})
 	}
 	wanted := len(q.waiting)
 	if wanted == 0 {
 		wanted = q.spares - len(q.ready)
 	}
-	for q.opening < wanted && (q.limit == 0 || q.opening+q.opened < q.limit) && !q.closed {
-		q.startLocked()
+	for q.opening < wanted && !q.closed && q.lost == nil {
+		l := q.roomLocked()
+		if l == nil {
+			break
+		}
+		q.startLocked(l)
 	}
+	if len(q.waiting) > q.opening {
+		q.growLocked()
+	}
+	q.settleLocked()
 }
 
 // answerLocked gives o to the first in the queue. q.mu is held.
@@ -148,30 +179,31 @@ func (q *sessionQueue) answerLocked(o opening) {
 
 // startLocked has a channel opened. It ends with the node's answer, or with the connection. q.mu is
 // held.
-func (q *sessionQueue) startLocked() {
+func (q *sessionQueue) startLocked(l *lane) {
 	q.opening++
+	l.opening++
 	q.openings.Go(func() {
-		s, err := q.try()
+		s, err := q.try(l)
 		if err != nil {
-			q.fail(err)
+			q.fail(l, err)
 			return
 		}
-		q.succeed(s)
-		s.whenClosed(func() { q.release(s) })
+		q.succeed(spare{s, l})
+		s.whenClosed(func() { q.release(s, l) })
 	})
 }
 
 // try opens a channel; a refusal that may be about a channel which has just ended is not yet an
 // answer.
-func (q *sessionQueue) try() (*Session, error) {
-	for {
-		s, err := q.open(context.Background())
-		if err == nil || !q.unsettled() || !refusedForNow(err) {
+func (q *sessionQueue) try(l *lane) (*Session, error) {
+	for began := time.Now(); ; {
+		s, err := l.conn.OpenSession(context.Background())
+		if err == nil || !q.unsettled(l, began) || !refusedForNow(err) {
 			return s, err
 		}
 		timer := time.NewTimer(settleRetry)
 		select {
-		case <-q.over:
+		case <-q.life.Done():
 			timer.Stop()
 			return nil, err
 		case <-timer.C:
@@ -179,11 +211,15 @@ func (q *sessionQueue) try() (*Session, error) {
 	}
 }
 
-// unsettled reports whether a channel has ended so lately that sshd may still count it.
-func (q *sessionQueue) unsettled() bool {
+// unsettled reports whether a channel has ended so lately that sshd may still count it, and waiting for
+// that is the best that can be done.
+func (q *sessionQueue) unsettled(l *lane, began time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return !q.ended.IsZero() && time.Since(q.ended) < settleTime && (q.limit == 0 || q.opened < q.limit)
+	if q.growsLocked() && time.Since(began) > settlePatience {
+		return false
+	}
+	return !l.ended.IsZero() && time.Since(l.ended) < settleTime && (l.limit == 0 || l.opened < l.limit)
 }
 
 // refusedForNow tells a refusal by sshd's count from one that no wait will change. sshd answers
@@ -194,38 +230,49 @@ func refusedForNow(err error) bool {
 }
 
 // succeed counts an open channel; one beyond the known limit raises it.
-func (q *sessionQueue) succeed(s *Session) {
+func (q *sessionQueue) succeed(s spare) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.opening--
-	q.opened++
-	if q.limit > 0 && q.opened > q.limit {
-		q.limit = q.opened
+	s.lane.opening--
+	s.lane.opened++
+	if s.lane.limit > 0 && s.lane.opened > s.lane.limit {
+		s.lane.limit = s.lane.opened
 	}
 	q.keepLocked(s)
 }
 
-// keepLocked gives a channel to the first in the queue. With none it is a spare, and one too many is
-// closed. q.mu is held.
-func (q *sessionQueue) keepLocked(s *Session) {
-	q.ready = append(q.ready, s)
+// keepLocked gives a channel to the first in the queue. With none it is a spare, and one too many, or
+// one of a connection that is given back, is closed. q.mu is held.
+func (q *sessionQueue) keepLocked(s spare) {
+	if !s.lane.leaving {
+		q.ready = append(q.ready, s)
+	}
 	q.balanceLocked()
-	if len(q.ready) > q.spares || q.closed {
-		q.ready = slices.DeleteFunc(q.ready, func(r *Session) bool { return r == s })
-		q.openings.Go(s.discard)
+	i := slices.Index(q.ready, s)
+	switch {
+	case i >= 0 && (len(q.ready) > q.spares || q.closed):
+		q.ready = slices.Delete(q.ready, i, i+1)
+		q.openings.Go(s.session.discard)
+	case s.lane.leaving:
+		q.openings.Go(s.session.discard)
 	}
 }
 
 // fail takes a failed opening into account. A refusal while others are open is about their number; any
-// other is the answer to the first in the queue. With nobody there it was a spare's: the next client,
-// or the next channel's end, tries again.
-func (q *sessionQueue) fail(err error) {
+// other is the answer to the first in the queue, if the first connection gave it. With nobody there it
+// was a spare's: the next client, or the next channel's end, tries again.
+func (q *sessionQueue) fail(l *lane, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.opening--
+	l.opening--
 	switch {
-	case refusedForNow(err) && q.opening+q.opened > 0:
-		q.limit = max(q.opened, 1)
+	case refusedForNow(err) && l.opening+l.opened > 0:
+		l.limit = max(l.opened, 1)
+	case l != q.lanes[0]:
+		q.dropLocked(l)
+		q.restLocked()
 	case len(q.waiting) > 0:
 		q.answerLocked(opening{err: err})
 	}
@@ -236,29 +283,39 @@ func (q *sessionQueue) fail(err error) {
 
 // release makes room when a channel has ended. A spare that the node has closed isn't replaced until
 // it is missed: what closes one may close them all.
-func (q *sessionQueue) release(s *Session) {
+func (q *sessionQueue) release(s *Session, l *lane) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.opened--
-	q.ended = time.Now()
-	if i := slices.Index(q.ready, s); i >= 0 {
+	l.opened--
+	l.ended = time.Now()
+	if i := slices.Index(q.ready, spare{s, l}); i >= 0 {
 		q.ready = slices.Delete(q.ready, i, i+1)
 		return
 	}
 	q.balanceLocked()
 }
 
-// close gives the spares up and waits for openings under way, which end with the connection at the
-// latest. Nobody is in the queue any more.
-func (q *sessionQueue) close() {
+// stop gives up the connections that the queue has made, and makes no more.
+func (q *sessionQueue) stop() {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.closed = true
-	close(q.over)
+	q.end()
+	for _, l := range slices.Clone(q.lanes[1:]) {
+		q.dropLocked(l)
+	}
+}
+
+// close does what stop does, gives the spares up and waits for openings under way, which end with the
+// connection at the latest. Nobody is in the queue any more.
+func (q *sessionQueue) close() {
+	q.stop()
+	q.mu.Lock()
 	spares := q.ready
 	q.ready = nil
 	q.mu.Unlock()
 	for _, s := range spares {
-		s.discard()
+		s.session.discard()
 	}
 	q.openings.Wait()
 }

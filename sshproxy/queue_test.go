@@ -24,7 +24,11 @@ type fakeNode struct {
 
 const nodeRoundTrip = 10 * time.Millisecond
 
-func (n *fakeNode) openSession(ctx context.Context) (*Session, error) {
+// Done and Close are for connections beyond the first: see fakeConnection.
+func (n *fakeNode) Done() <-chan struct{} { return nil }
+func (n *fakeNode) Close() error          { return nil }
+
+func (n *fakeNode) OpenSession(ctx context.Context) (*Session, error) {
 	select {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
@@ -93,7 +97,7 @@ func TestQueueServesAllInOrder(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := &fakeNode{max: tt.max, linger: tt.linger}
-				q := newSessionQueue(n.openSession, tt.spares)
+				q := newSessionQueue(n, tt.spares, nil)
 				start := time.Now()
 				var wg sync.WaitGroup
 				for range tt.clients {
@@ -117,8 +121,8 @@ func TestQueueServesAllInOrder(t *testing.T) {
 				if n.refused > tt.mostRefused || n.peak > tt.max {
 					t.Errorf("%d refused, %d at once", n.refused, n.peak)
 				}
-				if len(q.waiting) != 0 || q.opening != 0 || q.opened != 0 || n.open != 0 {
-					t.Errorf("left: %d waiting, %d being opened, %d open, %d at the node", len(q.waiting), q.opening, q.opened, n.open)
+				if len(q.waiting) != 0 || q.opening != 0 || q.lanes[0].opened != 0 || n.open != 0 {
+					t.Errorf("left: %d waiting, %d being opened, %d open, %d at the node", len(q.waiting), q.opening, q.lanes[0].opened, n.open)
 				}
 			})
 		})
@@ -128,7 +132,7 @@ func TestQueueServesAllInOrder(t *testing.T) {
 func TestQueueIsFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNode{max: 2}
-		q := newSessionQueue(n.openSession, 0)
+		q := newSessionQueue(n, 0, nil)
 		var mu sync.Mutex
 		var order []int
 		var wg sync.WaitGroup
@@ -159,7 +163,7 @@ func TestQueueIsFair(t *testing.T) {
 
 func TestQueueRefusesWhereNothingIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newSessionQueue((&fakeNode{}).openSession, 2)
+		q := newSessionQueue(&fakeNode{}, 2, nil)
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
@@ -177,7 +181,7 @@ func TestQueueRefusesWhereNothingIsOpen(t *testing.T) {
 func TestQueueLearnsALargerLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNode{max: 3}
-		q := newSessionQueue(n.openSession, 0)
+		q := newSessionQueue(n, 0, nil)
 		var sessions []*Session
 		for range 3 {
 			s, err := q.acquire(t.Context())
@@ -211,7 +215,7 @@ func TestQueueLearnsALargerLimit(t *testing.T) {
 func TestQueueDropsThoseWhoLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNode{max: 1}
-		q := newSessionQueue(n.openSession, 0)
+		q := newSessionQueue(n, 0, nil)
 		first, err := q.acquire(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -235,8 +239,8 @@ func TestQueueDropsThoseWhoLeave(t *testing.T) {
 		}
 		second.discard()
 		q.close()
-		if len(q.waiting) != 0 || q.opened != 0 {
-			t.Errorf("left: %d waiting, %d open", len(q.waiting), q.opened)
+		if len(q.waiting) != 0 || q.lanes[0].opened != 0 {
+			t.Errorf("left: %d waiting, %d open", len(q.waiting), q.lanes[0].opened)
 		}
 	})
 }
@@ -264,7 +268,7 @@ func acquireIn(t *testing.T, q *sessionQueue, want time.Duration) *Session {
 func TestSparesSaveARoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNode{max: 10}
-		q := newSessionQueue(n.openSession, 2)
+		q := newSessionQueue(n, 2, nil)
 		q.fill()
 		roundTrip()
 		for range 5 {
@@ -286,7 +290,7 @@ func TestSparesSaveARoundTrip(t *testing.T) {
 func TestSparesGiveWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNode{max: 3}
-		q := newSessionQueue(n.openSession, 2)
+		q := newSessionQueue(n, 2, nil)
 		q.fill()
 		roundTrip()
 		var sessions []*Session
@@ -310,10 +314,10 @@ func TestSparesGiveWay(t *testing.T) {
 func TestLostSparesAreNoticed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNode{max: 10}
-		q := newSessionQueue(n.openSession, 1)
+		q := newSessionQueue(n, 1, nil)
 		q.fill()
 		roundTrip()
-		q.ready[0].discard() // as by the node
+		q.ready[0].session.discard() // as by the node
 		time.Sleep(time.Minute)
 		if len(q.ready) != 0 || n.count() != 0 {
 			t.Errorf("%d spares, %d channels at the node", len(q.ready), n.count())
@@ -329,7 +333,7 @@ func TestAChannelWhoseClientLeftIsASpare(t *testing.T) {
 	for spares := range 2 {
 		synctest.Test(t, func(t *testing.T) {
 			n := &fakeNode{max: 10}
-			q := newSessionQueue(n.openSession, spares)
+			q := newSessionQueue(n, spares, nil)
 			ctx, cancel := context.WithTimeout(t.Context(), nodeRoundTrip/2)
 			defer cancel()
 			if _, err := q.acquire(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -348,7 +352,7 @@ func TestAChannelWhoseClientLeftIsASpare(t *testing.T) {
 func TestSparesStopAtARefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &fakeNode{}
-		q := newSessionQueue(n.openSession, 2)
+		q := newSessionQueue(n, 2, nil)
 		q.fill()
 		time.Sleep(time.Minute)
 		q.close()

@@ -302,6 +302,10 @@ func (s *Session) Wait() (status int, ok bool) {
 	return s.status, s.hasStatus
 }
 
+// Lost returns why the connection below the session has ended when that was not by Close, else nil; see
+// Client.Lost.
+func (s *Session) Lost() error { return s.client.Lost() }
+
 // Abandon lets go of the local side, whose client has died: stdin ends, output is discarded. The
 // remote command lives on as it would under ssh. It does not wait for the node, but like every write
 // it waits while the link takes nothing.

@@ -22,7 +22,7 @@ const (
 
 // permissionDenied is the end of authentication: methods are those the node still offers.
 func permissionDenied(cfg *Config, methods []string) error {
-	return &TextError{Text: fmt.Sprintf("%s@%s: Permission denied (%s).", cfg.User, cfg.Host, strings.Join(methods, ","))}
+	return &TextError{Text: fmt.Sprintf("%s@%s: Permission denied (%s).", cfg.User, cfg.Host, strings.Join(methods, ",")), Err: errAuthentication}
 }
 
 // handshakeError puts the failure of a handshake in OpenSSH's words (packet.c, sshpkt_vfatal).

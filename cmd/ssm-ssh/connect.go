@@ -164,7 +164,7 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 	}
 	cfg.LastWords = func(err error) string { return lastWords(opts.Host, err) }
 	if node, ok := conn.(*nodeConn); ok {
-		cfg.LinkDown = node.linkDown
+		cfg.LinkDown, cfg.Another = node.linkDown, node.another()
 	}
 	for _, id := range opts.IdentityFile {
 		cfg.IdentityFile = append(cfg.IdentityFile, sshproxy.Identity{Path: id.Path, Explicit: id.Explicit})

@@ -22,6 +22,7 @@ import (
 // asking anybody: not the rotating key, but the account in it.
 type nodeIdentity struct {
 	Target, Region, Profile, Account, Endpoint, Document string
+	RemoteHost                                           string `json:",omitempty"` // beyond the node
 }
 
 // identityOf reads the identity out of options and environment.
@@ -32,7 +33,7 @@ func identityOf(opts *sshopt.Options, node target.Target) nodeIdentity {
 		Profile:  firstOf(node.Profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")),
 		Account:  accountOf(os.Getenv("AWS_ACCESS_KEY_ID")),
 		Endpoint: firstOf(opts.SSMEndpoint, os.Getenv("AWS_ENDPOINT_URL_SSM"), os.Getenv("AWS_ENDPOINT_URL")),
-		Document: opts.SSMDocument,
+		Document: opts.SSMDocument, RemoteHost: remoteHost(opts),
 	}
 }
 

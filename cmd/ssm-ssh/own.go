@@ -39,7 +39,7 @@ func (c *caller) runOwn(ctx context.Context) (status int, err error) {
 	if c.opts.SessionType == sshopt.SessionNone {
 		return c.idle(ctx, client, others.stopped)
 	}
-	return c.runSession(ctx, client, others.open)
+	return c.runSession(ctx, others.open)
 }
 
 // idle is -N: nothing runs, the connection lasts. A master that is told to stop or to exit ends as
@@ -60,7 +60,7 @@ func (c *caller) idle(ctx context.Context, client *sshproxy.Client, stopped <-ch
 
 // runSession runs the wish on a connection in this process. The descriptors are read and written
 // as they are: their flags are shared with whoever gave them to us.
-func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open func(context.Context) (*sshproxy.Session, error)) (int, error) {
+func (c *caller) runSession(ctx context.Context, open func(context.Context) (*sshproxy.Session, error)) (int, error) {
 	w := wishOf(c.opts)
 	session, err := open(ctx)
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open f
 		c.sayClosed(w, "Connection to %s closed.")
 		return status, nil
 	}
-	if err := client.Lost(); err != nil {
+	if err := session.Lost(); err != nil {
 		return 0, err
 	}
 	c.sayClosed(w, "Connection to %s closed.")

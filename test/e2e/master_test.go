@@ -64,19 +64,29 @@ func TestMastersThatRace(t *testing.T) {
 	t.Logf("%d sessions", r.lab.Counts().StartSession)
 }
 
-// TestManyMoreThanMaxSessions: sshd allows ten channels, and 200 commands come at once.
+// TestManyMoreThanMaxSessions: sshd allows ten channels, and 200 commands come at once, in a session that
+// takes one connection and in one that takes more.
 func TestManyMoreThanMaxSessions(t *testing.T) {
 	testenv.Need(t, "ssh")
-	r := newRig(t, lab.Options{})
-	path := r.path("cp")
-	r.want(r.ssh("-S", path, r.target(), "true"), 0, "", "")
-	r.atOnce(200, func(i int, run string) *exec.Cmd {
-		if i%4 == 0 {
-			return exec.Command(binary, "-S", path, r.target(), run)
-		}
-		return stock(path, "x", run)
-	})
-	r.wantSessions(1)
+	for _, document := range []string{"AWS-StartSSHSession", forwardingDocument} {
+		t.Run(document, func(t *testing.T) {
+			r := newRig(t, lab.Options{})
+			path, option := r.path("cp"), "SSMDocument="+document
+			r.want(r.ssh("-o", option, "-S", path, r.target(), "true"), 0, "", "")
+			pid := r.masterPID(path)
+			before := r.settledFootprint(pid, footprint{})
+			r.atOnce(200, func(i int, run string) *exec.Cmd {
+				if i%4 == 0 {
+					return exec.Command(binary, "-o", option, "-S", path, r.target(), run)
+				}
+				return stock(path, "x", run)
+			})
+			if after := r.settledFootprint(pid, before); after.descriptors > before.descriptors {
+				t.Errorf("the master has grown from %+v to %+v", before, after)
+			}
+			r.wantSessions(1)
+		})
+	}
 }
 
 // TestCommandsAsMastersExpire has clients come again and again at the very time at which their master
