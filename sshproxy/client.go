@@ -82,8 +82,8 @@ func (c *Client) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan *
 			}
 			return checker.check(host, addr, key)
 		},
-		AuthCallback:      auth.next,
-		BannerCallback:    c.banner,
+		AuthCallback:   auth.next,
+		BannerCallback: c.banner,
 	})
 	if err != nil {
 		return nil, nil, err

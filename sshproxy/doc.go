@@ -52,10 +52,17 @@
 //	Master: one a session     its client's           the session                  the passed streams
 //	Master: one a channel     Master.Serve           the node's answer, the       the channel until somebody's
 //	  opened or given up                             connection
+//	Master: one a further     Master.Serve           that connection              -
+//	  connection
+//	Master: one that makes    Master.Serve           its success, 30 s            the connection until then
+//	  the next of them
 //	Forwarder: one an address Forwarder.Close        cancel, Forwarder.Stop       its listener
 //	Forwarder: a connection,  Forwarder.Close        the end of both sides        the local connection
 //	  one each way
 //	fdpass.Poller             Master.Serve           Poller.Close                 -
+//
+// A master has one connection to its server, and more where Config.Another gives them and clients wait
+// for a session: docs/decisions/009.
 //
 // Session channels are opened by the queue, some of them ahead of need: with a channel that is open
 // already, a command costs one round trip (env, pty-req and exec leave together), one that reads its
