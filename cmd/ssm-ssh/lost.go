@@ -48,6 +48,7 @@ func lostError(host string, resume time.Duration, err error) error {
 func dialError(ctx context.Context, host string, err error) error {
 	var closed *ssmchannel.CloseError
 	var dial *ssmchannel.DialError
+	var call *report.Error // of KMS, for the session's data key: a line already
 	line := &report.Error{Op: "open data channel", Target: host}
 	switch {
 	case ctx.Err() != nil:
@@ -58,6 +59,8 @@ func dialError(ctx context.Context, host string, err error) error {
 		line.Err, line.Hint = ownWords(err), "may the caller use ssmmessages:OpenDataChannel? does a proxy answer for the service?"
 	case errors.As(err, &dial):
 		line.Err, line.Hint = networkCause(err), "is the way to the ssmmessages endpoint open? HTTPS_PROXY names a proxy"
+	case errors.As(err, &call):
+		return call
 	default:
 		line.Err, line.Hint = ownWords(err), "is the node's agent healthy?"
 	}
