@@ -45,6 +45,9 @@ func apiErrors(n int64) func(lab.Counts) bool {
 	return func(c lab.Counts) bool { return c.APIErrors >= n }
 }
 
+// closedByRemote is OpenSSH's text for a peer that hangs up without a word.
+const closedByRemote = `^Connection to mi-\w+ closed by remote host.\r\n$`
+
 // sessionFaults are ends of the session by the service.
 func sessionFaults() []fault {
 	short := lab.Options{Timing: lab.Timing{Idle: 3 * time.Second}}
@@ -53,6 +56,9 @@ func sessionFaults() []fault {
 		{name: "session ended by the service in mid-download", full: true, at: inDownload, strike: expire, ends: line("connection lost: .*idle")},
 		{name: "session of one's own ended by the service in mid-download", full: true, args: []string{"-S", "none"}, at: inDownload, strike: expire,
 			ends: `^Connection to mi-\w+ closed by remote host.\r\nssm-ssh: mi-\w+: connection lost: [^\n]*idle[^\n]*\r\n$`},
+		{name: "session terminated by somebody in mid-upload", full: true, at: inUpload, strike: terminate, ends: closedByRemote},
+		{name: "session terminated by somebody in a silent command", full: true, at: inCommand, strike: terminate, ends: closedByRemote},
+		{name: "session terminated by somebody while idle", full: true, at: idle, strike: terminate, fresh: true},
 		{name: "session ended by the service while idle", full: true, at: idle, strike: expire, fresh: true},
 		{name: "session ended by the service in the handshake", full: true, at: inHandshake, strike: expire,
 			opts: lab.Options{RTT: 50 * time.Millisecond, AgentLink: lab.Link{RTT: 50 * time.Millisecond}}, ends: line("open data channel: .*idle")},

@@ -42,7 +42,7 @@ func nodeFaults() []fault {
 		{name: "reboot while logging in", full: true, at: inLogin, args: []string{"-o", "ConnectTimeout=5"}, strike: reboot,
 			opts: lab.Options{RTT: 50 * time.Millisecond, AgentLink: lab.Link{RTT: 50 * time.Millisecond}}, ends: "node does not answer|^Connection timed out during banner exchange", within: silenceLimit},
 		{name: "sshd ends in a silent command", at: inCommand, strike: sshdStops, heal: sshdStarts,
-			ends: `^Connection to mi-\w+ closed by remote host.\r\n$`},
+			ends: closedByRemote},
 		{name: "sshd ends while idle", full: true, at: idle, strike: all(sshdStops, sshdStarts), fresh: true},
 	}
 }

@@ -101,8 +101,12 @@ func (f fault) run(t *testing.T) {
 	} else {
 		f.end(r)
 	}
-	if c := r.lab.Counts(); f.seen != nil && !f.seen(c) {
+	c := r.lab.Counts()
+	if f.seen != nil && !f.seen(c) {
 		t.Errorf("it did not happen: %+v", c)
+	}
+	if c.EarlyDiscarded > 0 {
+		t.Errorf("%d messages were sent before the handshake was complete, and lost", c.EarlyDiscarded)
 	}
 	r.lab.SetLink(lab.Link{})
 	r.lab.Faults().Clear()
@@ -312,6 +316,7 @@ func cutAgents(r *rig)  { r.lab.Faults().CutAgents() }
 func byeClients(r *rig) { r.lab.Faults().ByeClients() }
 func byeAgents(r *rig)  { r.lab.Faults().ByeAgents() }
 func expire(r *rig)     { r.lab.Faults().Expire() }
+func terminate(r *rig)  { r.lab.Faults().Terminate() }
 
 func resumed(c lab.Counts) bool { return c.ResumeSession > 0 }
 

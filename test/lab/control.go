@@ -14,6 +14,7 @@ import (
 //	PUT  /faults             replaces it; {} heals everything
 //	POST /cut/client|agent   resets websockets; /bye/… closes them with 1000 "Bye"
 //	POST /expire             ends all sessions as the idle time-out does
+//	POST /terminate          ends them as somebody's TerminateSession does
 //	POST /node/NAME/stop-agent|start-agent|stop-sshd|start-sshd|freeze|thaw|reboot?down=1s
 //
 // It is not behind the delay line, and it takes anybody on the loopback for a friend, as the rest
@@ -26,6 +27,7 @@ func (l *Lab) controlHandler() http.Handler {
 	for path, do := range map[string]func(){
 		"/cut/client": l.faults.CutClients, "/cut/agent": l.faults.CutAgents,
 		"/bye/client": l.faults.ByeClients, "/bye/agent": l.faults.ByeAgents, "/expire": l.faults.Expire,
+		"/terminate": l.faults.Terminate,
 	} {
 		mux.HandleFunc("POST "+path, func(http.ResponseWriter, *http.Request) { do() })
 	}

@@ -192,5 +192,12 @@ func (f *Faults) Expire() {
 	}
 }
 
+// Terminate ends every live session as somebody's TerminateSession does: no reason is given.
+func (f *Faults) Terminate() {
+	for _, s := range f.lab.sessions.all() {
+		f.lab.terminate(s, "")
+	}
+}
+
 // hit throws the dice for a probability.
 func hit(p float64) bool { return p > 0 && rand.Float64() < p }
