@@ -359,7 +359,7 @@ func TestOneAfterTheOther(t *testing.T) {
 
 // TestOnlyConnection: the session of the SSH document is one connection.
 func TestOnlyConnection(t *testing.T) {
-	r := newRig(t, lab.Options{})
+	r := newSmokeRig(t, lab.Options{})
 	m := r.mux("AWS-StartSSHSession", r.serve(sized), r.config())
 	c := r.connect(m)
 	if err := ask(c, random(5000)); err != nil {

@@ -30,12 +30,19 @@ type rig struct {
 	log strings.Builder
 }
 
-// newRig starts a lab. Tests with a rig cannot be parallel: it is found by the environment.
+// newRig starts a lab for a test that takes long.
 func newRig(t *testing.T, opts lab.Options) *rig {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes long: run by make test-full")
 	}
+	return newSmokeRig(t, opts)
+}
+
+// newSmokeRig starts a lab for a test that is in make test, too. Tests with a rig cannot be parallel: it is
+// found by the environment.
+func newSmokeRig(t *testing.T, opts lab.Options) *rig {
+	t.Helper()
 	r := &rig{t: t}
 	opts.InProcessSSHD = true
 	if opts.Timing.Spawn == 0 {
@@ -131,6 +138,13 @@ func (r *rig) serve(handle func(net.Conn)) (port string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.accept(l, handle)
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// accept runs handle for each connection to a listener, which it closes with the test.
+func (r *rig) accept(l net.Listener, handle func(net.Conn)) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -148,8 +162,6 @@ func (r *rig) serve(handle func(net.Conn)) (port string) {
 		l.Close()
 		running.Wait()
 	})
-	_, port, _ = net.SplitHostPort(l.Addr().String())
-	return port
 }
 
 // closedPort returns a port that nobody listens at.

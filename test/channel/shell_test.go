@@ -25,7 +25,7 @@ func end(t *testing.T, conn *ssmchannel.Conn) {
 
 // TestShell: a session without handshake, with a terminal of the size that we say.
 func TestShell(t *testing.T) {
-	r := newRig(t, lab.Options{})
+	r := newSmokeRig(t, lab.Options{})
 	conn := r.open("", nil)
 	if conn.SessionType() != "" || conn.AgentVersion() != "" {
 		t.Errorf("type %q, agent %q", conn.SessionType(), conn.AgentVersion())
