@@ -52,8 +52,9 @@ type Conn struct {
 	ackTimer  *time.Timer // set by the receive loop, awaited by the send loop
 
 	// The receive loop's.
-	message agentmsg.Message
-	ack     agentmsg.Ack
+	message    agentmsg.Message
+	ack        agentmsg.Ack
+	moderation moderation
 
 	// The send loop's.
 	ackBuilder ackBuilder

@@ -6,11 +6,14 @@ import (
 )
 
 // link is one websocket, or what a test puts in its place. A connection has one
-// after the other. Read is called by one goroutine, Write and Flush by another,
+// after the other. Read and Quiet are called by one goroutine, Write and Flush by another,
 // the rest by any.
 type link interface {
 	// Read returns the next message, valid until the next call.
 	Read() ([]byte, error)
+	// Quiet tells the reader's intention not to read until Quiet(false), so that the system need not
+	// wake anybody up for what comes in.
+	Quiet(on bool)
 	// Write queues one binary message. It does not block and keeps no
 	// reference to the bytes.
 	Write(message []byte) error

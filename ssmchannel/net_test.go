@@ -134,6 +134,7 @@ func (l *memLink) end(err error) {
 
 func (l *memLink) Close()              { l.end(errors.New("link closed")) }
 func (l *memLink) LastRead() time.Time { return time.Unix(0, l.lastRead.Load()) }
+func (l *memLink) Quiet(bool)          {}
 func (l *memLink) touch()              { l.lastRead.Store(time.Now().UnixNano()) }
 
 func (l *memLink) Read() ([]byte, error) {

@@ -45,7 +45,25 @@ func (c *Conn) recvLoop(ctx context.Context, l link) error {
 		if err := c.awaitRoom(ctx); err != nil {
 			return err
 		}
+		c.moderate(l)
 	}
+}
+
+// moderate lets more of a bulk download gather in the socket. The acknowledgements of what was there
+// leave together, before it.
+func (c *Conn) moderate(l link) {
+	pause := c.moderation.pause()
+	if pause == 0 {
+		return
+	}
+	if c.acksDue.Load() {
+		c.ackTimer.Stop()
+		signal(c.sendable)
+	}
+	l.Quiet(true)
+	time.Sleep(pause)
+	l.Quiet(false)
+	c.moderation.paused(time.Now())
 }
 
 // receive takes in one message.
@@ -81,6 +99,7 @@ func (c *Conn) receiveStream(m *agentmsg.Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
+	c.moderation.took(now, len(m.Payload))
 	c.backLocked(now)
 	if m.Sequence >= c.in.next {
 		// A message again is no sign of life: an agent whose write to the port is stuck reads nothing,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -21,9 +22,10 @@ const maxMessageBytes = 256 << 10
 
 // wsLink is a link over a websocket.
 type wsLink struct {
-	ws   *websocket.Conn
-	body *corkedBody
-	buf  []byte
+	ws     *websocket.Conn
+	body   *corkedBody
+	socket syscall.RawConn // nil: not known
+	buf    []byte
 }
 
 // webDialer returns the dialer that connects to the service.
@@ -74,7 +76,8 @@ func dialWebsocket(ctx context.Context, client *http.Client, streamURL string, h
 	cork := &corkTransport{base: base, events: events}
 	corked := *client
 	corked.Transport = cork
-	ws, resp, err := websocket.Dial(ctx, streamURL, &websocket.DialOptions{
+	var finder socketFinder
+	ws, resp, err := websocket.Dial(finder.trace(ctx), streamURL, &websocket.DialOptions{
 		HTTPClient: &corked,
 		HTTPHeader: header,
 	})
@@ -86,7 +89,7 @@ func dialWebsocket(ctx context.Context, client *http.Client, streamURL string, h
 		return nil, dialErr
 	}
 	ws.SetReadLimit(-1) // Read bounds itself, without closing the websocket
-	return &wsLink{ws: ws, body: cork.body, buf: make([]byte, 0, corkedReadBytes)}, nil
+	return &wsLink{ws: ws, body: cork.body, socket: finder.socket(), buf: make([]byte, 0, corkedReadBytes)}, nil
 }
 
 // withoutURL strips the request's URL from an error: a presigned one is a secret.
@@ -151,6 +154,13 @@ func (l *wsLink) Write(message []byte) error {
 	l.body.writing.Store(true)
 	defer l.body.writing.Store(false)
 	return l.ws.Write(context.Background(), websocket.MessageBinary, message)
+}
+
+// Quiet implements link.
+func (l *wsLink) Quiet(on bool) {
+	if l.socket != nil {
+		quiet(l.socket, on)
+	}
 }
 
 func (l *wsLink) Flush() error                   { return l.body.flush() }

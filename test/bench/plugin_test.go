@@ -166,7 +166,8 @@ func (r *rig) coldCLI(command string) sample {
 	if err != nil {
 		r.Fatal(err)
 	}
-	proxy := aws + " ssm start-session --target %h --document-name " + document + " --parameters portNumber=%p"
+	// --endpoint-url: an older CLI knows no AWS_ENDPOINT_URL.
+	proxy := aws + " --endpoint-url " + r.setting("AWS_ENDPOINT_URL_SSM") + " ssm start-session --target %h --document-name " + document + " --parameters portNumber=%p"
 	return r.run(r.ssh, r.stockArgs(proxy, command)...)
 }
 
