@@ -34,6 +34,8 @@ type raw struct {
 	url  string
 	ws   *websocket.Conn
 	next int64
+
+	acked map[int64]bool // numbers of the agent's that were acknowledged
 }
 
 func startLab(t *testing.T, opts lab.Options) *lab.Lab {
@@ -72,7 +74,7 @@ func newRaw(t *testing.T, l *lab.Lab) *raw {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
-	r := &raw{t: t, lab: l, http: &http.Client{Transport: transport}}
+	r := &raw{t: t, lab: l, http: &http.Client{Transport: transport}, acked: make(map[int64]bool)}
 	r.api = ssm.New(ssm.Options{
 		Region: lab.Region, HTTPClient: r.http, BaseEndpoint: aws.String(setting(l, "AWS_ENDPOINT_URL_SSM")),
 		Credentials: credentials.NewStaticCredentialsProvider(setting(l, "AWS_ACCESS_KEY_ID"), setting(l, "AWS_SECRET_ACCESS_KEY"), ""),
@@ -126,16 +128,24 @@ func (r *raw) open(token string) {
 	r.ws = ws
 }
 
-// read returns the next message; nil after limit.
+// read returns the next message that was not acknowledged before; nil after limit.
 func (r *raw) read(limit time.Duration) (*agentmsg.Message, error) {
 	ctx, cancel := context.WithTimeout(r.t.Context(), limit)
 	defer cancel()
-	_, frame, err := r.ws.Read(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		_, frame, err := r.ws.Read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		m := new(agentmsg.Message)
+		if err := agentmsg.Parse(frame, m); err != nil {
+			return m, err
+		}
+		if m.Type != agentmsg.OutputStreamData || !r.acked[m.Sequence] {
+			return m, nil
+		}
+		r.ack(m) // the agent has missed an acknowledgement, and repeats this message and no other
 	}
-	m := new(agentmsg.Message)
-	return m, agentmsg.Parse(frame, m)
 }
 
 // await reads until a message matches, and returns it.
@@ -185,6 +195,7 @@ func (r *raw) data(payload string) {
 
 func (r *raw) ack(m *agentmsg.Message) {
 	r.t.Helper()
+	r.acked[m.Sequence] = true
 	payload := agentmsg.AppendAck(nil, &agentmsg.Ack{Type: m.Type, ID: m.ID, Sequence: m.Sequence, Sequential: true})
 	r.write(agentmsg.Message{Type: agentmsg.Acknowledge, Flags: agentmsg.AckFlags, Payload: payload})
 }
@@ -253,14 +264,20 @@ func (p port) accept() net.Conn {
 // portLimit ends the waits of a test for bytes that never come.
 const portLimit = time.Minute
 
-// session opens a session to a port of the test and returns both ends.
+// session opens a session to a port of the test and returns both ends. Input is taken: before the
+// port's first output the agent may still refuse it.
 func session(t *testing.T, l *lab.Lab) (*raw, net.Conn) {
 	t.Helper()
 	p := newPort(t)
 	r := newRaw(t, l)
 	r.open(r.start("AWS-StartSSHSession", p.number()))
 	r.handshake("1.3.0.0")
-	return r, p.accept()
+	conn := p.accept()
+	if _, err := conn.Write([]byte("banner")); err != nil {
+		t.Fatal(err)
+	}
+	r.ack(r.await("banner", output(agentmsg.Output)))
+	return r, conn
 }
 
 func isTimeout(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
