@@ -56,23 +56,38 @@ func exchange(t *testing.T, c net.Conn) time.Duration {
 	return time.Since(began)
 }
 
-func TestHopDelays(t *testing.T) {
-	const rtt = 100 * time.Millisecond // each check leaves as much for a busy machine
-	h, c := echoThrough(t, Link{RTT: rtt})
-	if d := exchange(t, c); d < 2*rtt || d > 3*rtt {
-		t.Errorf("the first exchange took %v: want two round trips, one for TCP's handshake", d)
+// least returns the shortest of a few times: a busy machine can only lengthen them.
+func least(one func() time.Duration) time.Duration {
+	d := one()
+	for range 4 {
+		d = min(d, one())
 	}
-	if d := min(exchange(t, c), exchange(t, c)); d < rtt || d > 2*rtt {
+	return d
+}
+
+func TestHopDelays(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	first := least(func() time.Duration {
+		_, c := echoThrough(t, Link{RTT: rtt})
+		return exchange(t, c)
+	})
+	if first < 2*rtt || first > 3*rtt {
+		t.Errorf("the first exchange took %v: want two round trips, one for TCP's handshake", first)
+	}
+	h, c := echoThrough(t, Link{RTT: rtt})
+	exchange(t, c)
+	if d := least(func() time.Duration { return exchange(t, c) }); d < rtt || d > 2*rtt {
 		t.Errorf("a later exchange took %v, want one round trip of %v", d, rtt)
 	}
 	h.setLink(Link{})
-	if d := exchange(t, c); d > rtt {
+	if d := least(func() time.Duration { return exchange(t, c) }); d > rtt {
 		t.Errorf("without delay it took %v", d)
 	}
 }
 
 func TestHopKeepsThroughputAndOrder(t *testing.T) {
 	const size = 24 << 20
+	const least = 2 // MB/s; a line that waited for each 64 KiB would carry 0.6
 	_, c := echoThrough(t, Link{RTT: 100 * time.Millisecond, Jitter: 5 * time.Millisecond})
 	data := make([]byte, size)
 	rand.Read(data)
@@ -85,7 +100,7 @@ func TestHopKeepsThroughputAndOrder(t *testing.T) {
 	if err != nil || !bytes.Equal(got, data) {
 		t.Fatalf("%d bytes, equal %v, %v", len(got), bytes.Equal(got, data), err)
 	}
-	if rate := size / time.Since(began).Seconds() / 1e6; rate < 10 {
+	if rate := size / time.Since(began).Seconds() / 1e6; rate < least {
 		t.Errorf("%.1f MB/s", rate)
 	}
 }
