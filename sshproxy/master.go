@@ -56,6 +56,11 @@ type MasterConfig struct {
 	// MuxClient.HandOver), in that client's goroutine; nil takes none.
 	Environment func(env []string)
 
+	// Idle is called once whenever the master has been without a client for IdleAfter: a moment to do
+	// what would be in a client's way. Nil: never. The master doesn't wait for it.
+	Idle      func()
+	IdleAfter time.Duration
+
 	// Ask has the user confirm each request (ControlMaster ask); nil grants all.
 	Ask func(ctx context.Context, question string) bool
 
@@ -86,7 +91,8 @@ type Master struct {
 	holds    int
 	closed   bool // no client can come any more
 	timer    *time.Timer
-	sessions uint32 // numbers given so far
+	rest     *time.Timer // until Idle; nil: there is a client
+	sessions uint32      // numbers given so far
 }
 
 // NewMaster returns a master over client; Serve begins its work.
@@ -168,6 +174,7 @@ func (m *Master) shutdown() error {
 	m.end()
 	m.mu.Lock()
 	m.stopTimerLocked()
+	m.restLocked(false)
 	m.listener.stop()
 	for s := range m.clients {
 		s.abort()
@@ -307,6 +314,7 @@ func (m *Master) admit(ctx context.Context, c *net.UnixConn) {
 // settleLocked decides what follows from the number of clients. m.mu is held.
 func (m *Master) settleLocked() {
 	idle := len(m.clients) == 0 && m.holds == 0
+	m.restLocked(idle)
 	switch {
 	case !idle:
 		m.stopTimerLocked()
@@ -317,6 +325,18 @@ func (m *Master) settleLocked() {
 		m.listener.stop()
 	case m.cfg.Persist >= 0 && m.timer == nil:
 		m.startTimerLocked()
+	}
+}
+
+// restLocked has Idle called in a while, or not any more. m.mu is held.
+func (m *Master) restLocked(idle bool) {
+	switch {
+	case m.cfg.Idle == nil:
+	case !idle && m.rest != nil:
+		m.rest.Stop()
+		m.rest = nil
+	case idle && m.rest == nil && !m.isOver():
+		m.rest = time.AfterFunc(m.cfg.IdleAfter, m.cfg.Idle)
 	}
 }
 

@@ -487,6 +487,26 @@ func TestPersist(t *testing.T) {
 	}
 }
 
+func TestIdleIsToldOnceAfterEachClient(t *testing.T) {
+	const busy = 300 * time.Millisecond
+	n := startNode(t, nodeOptions{})
+	told := make(chan time.Time, 8) // capacity: far more than there should be
+	m := startMaster(t, n, MasterConfig{Idle: func() { told <- time.Now() }, IdleAfter: busy / 6})
+	<-told // nobody has come yet
+	for range 2 {
+		began := time.Now()
+		if _, status, ok := runMux(t, m.path, MuxSessionRequest{Command: "sleep 0.3"}); status != 0 || !ok {
+			t.Fatalf("got %d %v", status, ok)
+		}
+		if at := <-told; at.Sub(began) < busy {
+			t.Errorf("told after %v, while the client was there", at.Sub(began))
+		}
+	}
+	if len(told) > 0 {
+		t.Error("told more than once")
+	}
+}
+
 func TestPersistNeverLosesAClient(t *testing.T) {
 	n := startNode(t, nodeOptions{})
 	dir := t.TempDir()

@@ -1,13 +1,18 @@
 package ssmchannel
 
-// fifo is a queue in a ring that grows by doubling and never shrinks. Its users
-// bound its length.
+// fifo is a queue in a ring that grows by doubling, and begins anew when it is
+// empty after it was long. Its users bound its length.
 type fifo[T any] struct {
 	ring       []T // length zero or a power of two
 	head, tail uint
 }
 
-const firstRing = 16
+const (
+	firstRing = 16
+	// keptRing is how many places an empty queue may keep: more than a short round trip's window has
+	// messages, so that an upload that empties it often does not allocate each time.
+	keptRing = 1024
+)
 
 func (q *fifo[T]) len() int { return int(q.tail - q.head) }
 
@@ -33,6 +38,9 @@ func (q *fifo[T]) pop() T {
 	v := *p
 	*p = zero
 	q.head++
+	if q.len() == 0 && len(q.ring) > keptRing {
+		*q = fifo[T]{}
+	}
 	return v
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -78,11 +80,23 @@ func serveMaster(ctx context.Context, parent *selfexec.Parent, spec masterSpec, 
 	cfg := masterConfig(spec.Options, spec.Identity, log)
 	cfg.Persist, cfg.PersistSet = spec.Persist, true
 	cfg.ForwardsEndWithClient = spec.Implicit
+	cfg.Idle, cfg.IdleAfter = returnMemory, restTime
 	master := sshproxy.NewMaster(client, cfg)
 	// A mux client relays its SIGWINCH to us: the protocol has no message for it (OpenSSH's mux.c,
 	// control_client_sigrelay).
 	defer watchWindow(master.WindowChanged)()
 	return master.Serve(ctx, listener)
+}
+
+// restTime is how long a master has no client before it returns memory: longer than the pauses between
+// the tasks of a play.
+const restTime = 5 * time.Second
+
+// returnMemory gives back what a master needed for its busiest moment (docs/decisions/007). The first
+// collection only marks the buffers of pools as old.
+func returnMemory() {
+	runtime.GC()
+	debug.FreeOSMemory()
 }
 
 // connectForCaller connects for as long as the caller lives.
