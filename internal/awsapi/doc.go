@@ -9,7 +9,8 @@
 // is ssmchannel's, which is handed SignStream, ResumeSession and HTTPClient from here.
 //
 //	client.go   configuration and credentials, loaded once and again when they have expired
-//	session.go  the calls
+//	session.go  the calls that begin and end a session
+//	sessions.go the calls that look for sessions, and say who we are
 //	retry.go    when StartSession, which isn't idempotent, may be sent again
 //	stream.go   roots, proxies and signature of the websocket
 //	gateway.go  its TLS connection, made while StartSession runs

@@ -66,8 +66,11 @@ func (c *Client) explain(ctx context.Context, call call, err error) error {
 	default:
 		line.Hint, line.Err = network(err)
 	}
-	if call.uncertain && line.Hint == "" {
-		line.Hint = "a session may have been started; it ends at its idle time-out"
+	if call.uncertain {
+		line.Err = &cause{line.Err.Error(), errors.Join(ErrMayHaveStarted, line.Err)}
+		if line.Hint == "" {
+			line.Hint = ErrMayHaveStarted.Error() + "; it ends at its idle time-out"
+		}
 	}
 	return line
 }
@@ -107,6 +110,9 @@ func (c *Client) refusal(call call, api smithy.APIError, err error) (string, err
 func (c call) permission(region string) string {
 	if c.service == kmsService {
 		return "kms:" + c.operation + " on the key of the session preferences"
+	}
+	if c.service != "" {
+		return c.service + ":" + c.operation
 	}
 	action := "ssm:" + c.operation
 	if c.operation != "StartSession" {
