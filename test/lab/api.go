@@ -76,6 +76,9 @@ func (l *Lab) serveAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer, err := call(l, body)
+	if faulty && !pause(r.Context(), fault.LateMillis) {
+		return
+	}
 	switch {
 	case err != nil:
 		l.refuse(w, err)
@@ -99,12 +102,8 @@ func (l *Lab) suffer(ctx context.Context, w http.ResponseWriter, f APIFault) boo
 		<-ctx.Done()
 		return false
 	}
-	if f.DelayMillis > 0 {
-		select {
-		case <-time.After(time.Duration(f.DelayMillis) * time.Millisecond):
-		case <-ctx.Done():
-			return false
-		}
+	if !pause(ctx, f.DelayMillis) {
+		return false
 	}
 	if f.EmptyAnswer {
 		w.Header().Set("Content-Type", jsonType)
@@ -123,6 +122,19 @@ func (l *Lab) suffer(ctx context.Context, w http.ResponseWriter, f APIFault) boo
 	}
 	l.refuse(w, &r)
 	return false
+}
+
+// pause waits; false when the caller has gone meanwhile.
+func pause(ctx context.Context, millis int) bool {
+	if millis <= 0 {
+		return true
+	}
+	select {
+	case <-time.After(time.Duration(millis) * time.Millisecond):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // usual returns the status and text under which AWS reports a code.

@@ -48,6 +48,7 @@ type APIFault struct {
 	Times       int    `json:"times,omitempty"`        // calls that meet it; 0 is all
 	DelayMillis int    `json:"delay_ms,omitempty"`     // before anything else
 	Hang        bool   `json:"hang,omitempty"`         // no answer until the caller gives up
+	LateMillis  int    `json:"late_ms,omitempty"`      // after the operation is done, before its answer
 	LoseAnswer  bool   `json:"lose_answer,omitempty"`  // the operation is done, the connection dies before the answer
 	EmptyAnswer bool   `json:"empty_answer,omitempty"` // 200 with an empty body
 }

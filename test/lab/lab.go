@@ -298,7 +298,7 @@ func (l *Lab) close() error {
 }
 
 // Env returns NAME=value settings that make AWS clients and ssm-ssh use the lab and nothing of the
-// user's own.
+// user's own, home folder included.
 func (l *Lab) Env() []string {
 	noProxy := strings.Trim(os.Getenv("NO_PROXY")+",127.0.0.1,localhost,::1", ",")
 	return []string{
@@ -320,6 +320,7 @@ func (l *Lab) Env() []string {
 		"NO_PROXY=" + noProxy,
 		"no_proxy=" + noProxy,
 		"SSM_SSH_CONFIG=" + l.path("config"),
+		"XDG_STATE_HOME=" + l.path("state"), // what is remembered of the lab's sessions goes with it
 		"SSM_SSH_LAB_TARGETS=" + strings.Join(l.Targets(), " "),
 		"SSM_SSH_LAB_INVENTORY=" + l.path("inventory.ini"),
 		"SSM_SSH_LAB_KEY=" + l.path("id_ed25519"),
