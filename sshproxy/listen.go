@@ -132,17 +132,18 @@ func linkInPlace(temporary, path string) error {
 		case !errors.Is(err, unix.EEXIST):
 			return listenError(path, "cannot bind to path "+path, err)
 		}
-		if err := removeStale(path); err != nil {
+		if err := RemoveStale(path); err != nil {
 			return err
 		}
 	}
 	return ErrControlPathTaken
 }
 
-// removeStale takes away a socket that nobody listens on. Another process may put a live one there
-// at any moment, so the name is moved aside before the final look, and moved back if it turns out to
-// be alive.
-func removeStale(path string) error {
+// RemoveStale takes away a control socket that nobody listens on; there may be none. The error is
+// ErrControlPathTaken when somebody does, or when it is no socket. Another process may put a live one
+// there at any moment, so the name is moved aside before the final look, and moved back if it turns out
+// to be alive.
+func RemoveStale(path string) error {
 	if isSocket, err := socketAt(path); err != nil || !isSocket {
 		if errors.Is(err, unix.ENOENT) {
 			return nil
