@@ -39,7 +39,7 @@ func (c *caller) runOwn(ctx context.Context) (status int, err error) {
 	if c.opts.SessionType == sshopt.SessionNone {
 		return c.idle(ctx, client, others.stopped)
 	}
-	return c.runSession(ctx, others.open)
+	return c.runSession(ctx, client, others.open)
 }
 
 // idle is -N: nothing runs, the connection lasts. A master that is told to stop or to exit ends as
@@ -60,7 +60,7 @@ func (c *caller) idle(ctx context.Context, client *sshproxy.Client, stopped <-ch
 
 // runSession runs the wish on a connection in this process. The descriptors are read and written
 // as they are: their flags are shared with whoever gave them to us.
-func (c *caller) runSession(ctx context.Context, open func(context.Context) (*sshproxy.Session, error)) (int, error) {
+func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open func(context.Context) (*sshproxy.Session, error)) (int, error) {
 	w := wishOf(c.opts)
 	session, err := open(ctx)
 	if err != nil {
@@ -90,7 +90,9 @@ func (c *caller) runSession(ctx context.Context, open func(context.Context) (*ss
 		}
 		defer leave()
 	}
-	stop := context.AfterFunc(ctx, func() { session.Close() })
+	// Closing the session would not do: without a pty, sshd answers that when the command has ended only.
+	// Other connections that a session may be on end with the master that has made them.
+	stop := context.AfterFunc(ctx, func() { client.Close() })
 	defer stop()
 	status, ok := session.Wait()
 	switch {
