@@ -111,7 +111,7 @@ var table = map[string]rule{
 const alone = "/"
 
 // verbFiles are the only files that may import the parser of the admin verbs.
-var verbFiles = []string{"cmd/ssm-ssh/admin.go", "cmd/ssm-ssh/lab.go"}
+var verbFiles = []string{"cmd/ssm-ssh/admin.go", "cmd/ssm-ssh/lab.go", "cmd/ssm-ssh/sessions.go"}
 
 const verbParser = "github.com/urfave/cli"
 

@@ -46,7 +46,7 @@ func TestIAMPolicyGrantsWhatIsCalled(t *testing.T) {
 		}
 	}
 	slices.Sort(granted)
-	want := []string{"ssm:ResumeSession", "ssm:StartSession", "ssm:TerminateSession", "ssmmessages:OpenDataChannel"}
+	want := []string{"ssm:DescribeSessions", "ssm:ResumeSession", "ssm:StartSession", "ssm:TerminateSession", "ssmmessages:OpenDataChannel"}
 	if policy.Version != "2012-10-17" || !slices.Equal(granted, want) {
 		t.Errorf("version %q grants %q, want %q", policy.Version, granted, want)
 	}

@@ -21,7 +21,7 @@ func runAdmin(ctx context.Context, args []string) int {
 		Description:     "A target is a managed node's id (i-…, mi-…), or any host of ssh_config(5).",
 		Version:         version(),
 		HideVersion:     true,
-		Commands:        []*cli.Command{labCommand(), versionCommand()},
+		Commands:        []*cli.Command{sessionsCommand(), labCommand(), versionCommand()},
 		HideHelpCommand: false,
 		Writer:          os.Stdout,
 		ErrWriter:       os.Stderr,

@@ -79,14 +79,17 @@ func implicitKeyOf(opts *sshopt.Options, id nodeIdentity) implicitKey {
 // whose temporary folders have long names.
 func (k implicitKey) controlPath(dir string) string { return filepath.Join(dir, shortHash(k)) }
 
-// shortHash names a value in sixteen letters.
+// hashLetters is the length of shortHash's names.
+const hashLetters = 16
+
+// shortHash names a value in a few letters.
 func shortHash(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil {
 		panic("value cannot be encoded: " + err.Error()) // strings and numbers always can
 	}
 	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:8])
+	return hex.EncodeToString(sum[:hashLetters/2])
 }
 
 // runtimeDir returns the folder of implicit control sockets and of the locks, and makes it. It
@@ -116,6 +119,9 @@ func runtimeDir() (string, error) {
 // with its holder, however that dies.
 type creationLock struct{ f *os.File }
 
+// lockSuffix ends the names of lock files.
+const lockSuffix = ".lock"
+
 // lockCreation waits for the lock of a control path, until ctx ends. The lock file lies in the
 // runtime folder, whoever's folder the socket is in, so that nothing is left beside it.
 func lockCreation(ctx context.Context, path string) (*creationLock, error) {
@@ -123,30 +129,60 @@ func lockCreation(ctx context.Context, path string) (*creationLock, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, shortHash(path)+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
+	type result struct {
+		lock *creationLock
+		err  error
 	}
-	locked := make(chan error, 1)
+	locked := make(chan result, 1)
 	// flock can't be given up, so this goroutine outlives a wait that ended; the process ends with
 	// that wait, and the lock with the process.
-	go func() { locked <- flock(int(f.Fd())) }()
+	go func() {
+		lock, err := takeLock(filepath.Join(dir, shortHash(path)+lockSuffix))
+		locked <- result{lock, err}
+	}()
 	select {
-	case err := <-locked:
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		return &creationLock{f}, nil
+	case r := <-locked:
+		return r.lock, r.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-// flock takes the lock, through the interruptions that a Go program has many of.
-func flock(fd int) error {
+// takeLock locks a file, which it makes where there is none. One that was removed before it was locked,
+// by tidyRuntime, is nobody's lock any more.
+func takeLock(name string) (*creationLock, error) {
 	for {
-		if err := syscall.Flock(fd, syscall.LOCK_EX); !errors.Is(err, syscall.EINTR) {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			f.Close()
+			return nil, err
+		}
+		ours, err := f.Stat()
+		named, lostErr := os.Lstat(name)
+		if err == nil && lostErr == nil && os.SameFile(ours, named) {
+			return &creationLock{f}, nil
+		}
+		f.Close()
+		if err := errors.Join(err, ignoreNotExist(lostErr)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// flock takes the lock, through the interruptions that a Go program has many of.
+func flock(fd, how int) error {
+	for {
+		if err := syscall.Flock(fd, how); !errors.Is(err, syscall.EINTR) {
 			return err
 		}
 	}

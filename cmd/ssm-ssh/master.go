@@ -40,6 +40,7 @@ func runMaster(ctx context.Context) int {
 		parent.Fail("ssm-ssh: unreadable options", exitError) //nolint:errcheck // nobody else to tell
 		return exitError
 	}
+	spec.Options.ControlPath = spec.Path // also one that nobody named is where the journal says that we are
 	log, err := newLogSink(spec.Options)
 	if err == nil {
 		err = serveMaster(ctx, parent, spec, log)

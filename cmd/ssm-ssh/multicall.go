@@ -9,7 +9,7 @@ import (
 // verbs is the closed list of admin verbs (decision 004). A verb is taken only when the program is
 // called ssm-ssh and the verb is the first word: `ssm-ssh -- lab` and `ssm-ssh me@lab` reach a host
 // of that name.
-var verbs = []string{"lab", "version", "help"}
+var verbs = []string{"sessions", "lab", "version", "help"}
 
 // masterVerb starts the background master. It is spelled out so that ps explains itself.
 const masterVerb = "internal-master"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -21,11 +20,6 @@ const (
 	defaultDocument = "AWS-StartSSHSession"
 	// remoteHostDocument leads to a port of another host, which the node connects to.
 	remoteHostDocument = "AWS-StartPortForwardingSessionToRemoteHost"
-	// startLimit bounds StartSession once it is on its way: its answer is waited for even when the
-	// user has given up, since a session whose id is lost cannot be terminated.
-	startLimit = 20 * time.Second
-	// terminateLimit bounds TerminateSession at the end.
-	terminateLimit = 5 * time.Second
 )
 
 // nodeSession is an SSM session with its data channel and the connections in it. It lasts as long as
@@ -38,7 +32,8 @@ type nodeSession struct {
 	patience time.Duration // for sshd's first byte; 0 means firstByteLimit
 	resume   time.Duration // for how long a lost websocket is replaced
 	api      *awsapi.Client
-	logf     report.Logf
+	session  *ssmSession
+	reaped   func() // ends the reaper
 
 	mu     sync.Mutex
 	within int // who is in it
@@ -51,31 +46,44 @@ func openSessionOn(ctx context.Context, node target.Target, opts *sshopt.Options
 		return nil, &report.Error{Op: "find the node", Target: opts.Host, Err: fmt.Errorf("%q names no managed node", node.Name),
 			Hint: "give its id, i-… or mi-…, as host or by SSMTarget"}
 	}
-	api, err := awsapi.New(ctx, awsapi.Options{
+	s := &nodeSession{host: opts.Host, sshPort: opts.Port, patience: opts.ConnectTimeout, resume: opts.SSMResume,
+		reaped: reapInBackground(logf), within: 1}
+	opened := false
+	defer func() { // a panic comes by here too
+		if !opened {
+			s.close()
+		}
+	}()
+	err := s.open(ctx, node, opts, logf)
+	opened = err == nil
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// open starts the session and opens its data channel. What it has begun when it fails is for close.
+func (s *nodeSession) open(ctx context.Context, node target.Target, opts *sshopt.Options, logf report.Logf) (err error) {
+	s.api, err = awsapi.New(ctx, awsapi.Options{
 		Region: node.Region, Profile: node.Profile, Endpoint: opts.SSMEndpoint, Target: opts.Host, Logf: logf,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer api.ConnectAhead(ctx)()
-	session, err := startSession(ctx, api, node, opts)
+	defer s.api.ConnectAhead(ctx)()
+	if s.session, err = startSession(ctx, s.api, node, opts, logf); err != nil {
+		return err
+	}
+	logf(1, "SSM session %s started", s.session.ID)
+	s.channel, err = ssmchannel.Dial(ctx, ssmchannel.Session(s.session.Session), channelConfig(s.api, node, opts, logf))
 	if err != nil {
-		return nil, err
+		return dialError(ctx, opts.Host, err)
 	}
-	logf(1, "SSM session %s started", session.ID)
-	channel, err := ssmchannel.Dial(ctx, ssmchannel.Session(session), channelConfig(api, node, opts, logf))
-	if err != nil {
-		terminate(api, session.ID, logf)
-		return nil, dialError(ctx, opts.Host, err)
-	}
-	s := &nodeSession{channel: channel, host: opts.Host, sshPort: opts.Port, patience: opts.ConnectTimeout, resume: opts.SSMResume,
-		api: api, logf: logf, within: 1}
-	if s.port, err = ssmchannel.StartPortMux(channel); err != nil {
-		s.close()
-		return nil, &report.Error{Op: "open data channel", Target: opts.Host, Err: ownWords(err),
+	if s.port, err = ssmchannel.StartPortMux(s.channel); err != nil {
+		return &report.Error{Op: "open data channel", Target: opts.Host, Err: ownWords(err),
 			Hint: "SSMDocument must name one that leads to a TCP port"}
 	}
-	return s, nil
+	return nil
 }
 
 // enter joins a session that has not ended.
@@ -100,52 +108,29 @@ func (s *nodeSession) leave() {
 	}
 }
 
-// close ends the data channel in order and then the session. TerminateSession is called even when
-// the channel's own end was seen: it costs one call, and a session that stays costs the node a
-// process.
+// close ends the data channel in order and then the session, as far as they were begun. TerminateSession
+// is called even when the channel's own end was seen: it costs one call, and a session that stays costs
+// the node a process.
 func (s *nodeSession) close() {
-	if s.port != nil {
+	switch {
+	case s.port != nil:
 		s.port.Close() //nolint:errcheck // TerminateSession is what counts
-	} else {
+	case s.channel != nil:
 		s.channel.Close() //nolint:errcheck // as above
 	}
-	terminate(s.api, s.channel.SessionID(), s.logf)
-	s.api.Close()
+	if s.session != nil {
+		s.session.end() //nolint:errcheck // said, and left to a reaper
+	}
+	if s.api != nil {
+		s.api.Close()
+	}
+	s.reaped()
 }
 
 // noSSHD is the error of a node whose agent is there but whose sshd can't be reached.
 func (s *nodeSession) noSSHD(cause error) error {
 	return &report.Error{Op: fmt.Sprintf("reach sshd on port %d of the node", s.sshPort), Target: s.host, Err: cause,
 		Hint: "the agent is there, sshd may not be; is it running, and on this port (-p)?"}
-}
-
-// startSession calls StartSession. Once begun the call isn't given up with ctx: the answer of a
-// call that was cut short may hold a session that nobody would ever terminate.
-func startSession(ctx context.Context, api *awsapi.Client, node target.Target, opts *sshopt.Options) (awsapi.Session, error) {
-	if err := ctx.Err(); err != nil {
-		return awsapi.Session{}, context.Cause(ctx)
-	}
-	in := awsapi.StartInput{
-		Target: node.NodeID, Document: opts.SSMDocument, Reason: "ssm-ssh",
-		Parameters: map[string][]string{"portNumber": {strconv.Itoa(opts.Port)}},
-	}
-	if in.Document == "" {
-		in.Document = defaultDocument
-	}
-	if host := remoteHost(opts); host != "" {
-		in.Parameters["host"] = []string{host}
-	}
-	calling, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
-	defer cancel()
-	session, err := api.StartSession(calling, in)
-	if err != nil {
-		return session, err
-	}
-	if ctx.Err() != nil {
-		terminate(api, session.ID, report.Discard)
-		return awsapi.Session{}, context.Cause(ctx)
-	}
-	return session, nil
 }
 
 // remoteHost is the host that the document leads to beyond the node; "" where it leads to the node. A
@@ -189,16 +174,4 @@ func resumeFor(d time.Duration) time.Duration {
 		return -1
 	}
 	return d
-}
-
-// terminate calls TerminateSession, whatever became of the caller's context.
-func terminate(api *awsapi.Client, id string, logf report.Logf) {
-	ctx, cancel := context.WithTimeout(context.Background(), terminateLimit)
-	defer cancel()
-	if err := api.TerminateSession(ctx, id); err != nil {
-		logf(-1, "%v", &report.Error{Op: "terminate session " + id, Err: err,
-			Hint: "it ends at the idle time-out of the account's session preferences"})
-		return
-	}
-	logf(1, "SSM session %s terminated", id)
 }

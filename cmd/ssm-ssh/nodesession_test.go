@@ -68,7 +68,7 @@ func TestEncryptedSession(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer terminate(api, session.ID, report.Discard)
+			defer terminate(api, session.ID)
 			conn, err := ssmchannel.Dial(ctx, ssmchannel.Session(session), channelConfig(api, node, new(sshopt.Options), report.Discard))
 			if err != nil {
 				if err = dialError(ctx, "n", err); tt.want == "" || !strings.HasPrefix(err.Error(), tt.want) {

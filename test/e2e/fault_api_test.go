@@ -18,8 +18,10 @@ func apiFaults() []fault {
 			strike: with(fails("StartSession", lab.APIFault{Code: "ThrottlingException"})), ends: line("start session: ThrottlingException"), within: 25 * time.Second},
 		{name: "StartSession without an answer", full: true, args: []string{"-o", "ConnectTimeout=3"},
 			strike: with(fails("StartSession", lab.APIFault{Hang: true})), ends: line("start session: "), within: 25 * time.Second},
-		{name: "StartSession whose answer is lost", full: true, opts: lab.Options{Timing: lab.Timing{Idle: 3 * time.Second}},
-			strike: with(fails("StartSession", lab.APIFault{LoseAnswer: true})), ends: line("start session: .*; a session may have been started; it ends at its idle time-out")},
+		{name: "StartSession whose answer is lost",
+			strike: with(fails("StartSession", lab.APIFault{LoseAnswer: true})), ends: line("start session: .*; the session that was started all the same is ended")},
+		{name: "StartSession whose answer comes too late", args: []string{"-o", "ConnectTimeout=1"}, within: 15 * time.Second,
+			strike: with(fails("StartSession", lab.APIFault{LateMillis: 60_000})), ends: line("start session: .*; the session that was started all the same is ended")},
 
 		{name: "ResumeSession throttled three times", at: inUpload, strike: resumeFails(lab.APIFault{Code: "ThrottlingException", Times: 3}), seen: apiErrors(3)},
 		{name: "ResumeSession unavailable", full: true, at: inDownload, strike: resumeFails(lab.APIFault{Code: "ServiceUnavailable", Times: 3}), seen: apiErrors(3)},

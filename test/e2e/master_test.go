@@ -158,8 +158,7 @@ func TestKilledMastersSocketIsReplaced(t *testing.T) {
 	}
 	r.atOnce(10, func(_ int, run string) *exec.Cmd { return exec.Command(binary, r.target(), run) })
 	r.wantSessions(2)
-	r.endMasters()
-	r.lab.Faults().Expire() // nobody was left to end the killed one's session
+	r.await("the end of the killed one's session", func() bool { return r.lab.Counts().LiveSessions == 1 })
 }
 
 // squatter is a listener on a control path that is no control master.

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"ssm-ssh/internal/awsapi"
+	"ssm-ssh/internal/journal"
+)
+
+// listed is a session as `ssm-ssh sessions list` shows it. What isn't known is null in JSON and a dash in
+// the table.
+type listed struct {
+	Session  string    `json:"session,omitempty"` // empty: being started, or its id was never heard
+	Target   string    `json:"target"`
+	Owner    string    `json:"owner,omitempty"`
+	State    string    `json:"state"` // live, stale, elsewhere; of other programs' the account's word
+	Started  time.Time `json:"started"`
+	Idle     *float64  `json:"idle_seconds"`
+	Bytes    *uint64   `json:"bytes"` // both ways
+	Region   string    `json:"region,omitempty"`
+	Profile  string    `json:"profile,omitempty"`
+	Document string    `json:"document,omitempty"`
+	PID      int       `json:"pid,omitempty"`
+	Control  string    `json:"control_path,omitempty"`
+}
+
+// list shows our own sessions, or the account's.
+func (v *sessionsVerb) list() error {
+	items, err := v.journal.List()
+	if err != nil {
+		return err
+	}
+	var all []listed
+	if v.Bool("all") {
+		api, err := v.api()
+		if err != nil {
+			return err
+		}
+		defer api.Close()
+		active, err := api.ActiveSessions(v.Context.Context, awsapi.SessionQuery{})
+		if err != nil {
+			return err
+		}
+		all = listActive(active, items)
+	} else {
+		all = listOurs(items)
+	}
+	if v.Bool("json") {
+		return writeJSON(v.out, all)
+	}
+	return writeTable(v.out, all, time.Now())
+}
+
+func listOurs(items []journal.Item) []listed {
+	all := []listed{}
+	for _, it := range items {
+		all = append(all, listed{
+			Session: it.Session, Target: it.Target, Owner: it.Owner, State: it.State.String(), Started: it.Began,
+			Region: it.Region, Profile: it.Profile, Document: it.Document, PID: it.PID, Control: it.Control,
+		})
+	}
+	return all
+}
+
+// listActive lists the account's sessions; of ours among them the journal knows more.
+func listActive(active []awsapi.SessionInfo, items []journal.Item) []listed {
+	all := []listed{}
+	for _, info := range active {
+		l := listed{State: strings.ToLower(info.Status)}
+		ours := func(it journal.Item) bool { return it.Session == info.ID || info.Reason == reasonPrefix+it.Tag }
+		if i := slices.IndexFunc(items, ours); i >= 0 {
+			l = listOurs(items[i : i+1])[0]
+		}
+		l.Session, l.Target, l.Owner, l.Document, l.Started = info.ID, info.Target, info.Owner, info.Document, info.Started
+		all = append(all, l)
+	}
+	return all
+}
+
+func writeJSON(w io.Writer, all []listed) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(all)
+}
+
+func writeTable(w io.Writer, all []listed, now time.Time) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "SESSION\tTARGET\tOWNER\tAGE\tIDLE\tBYTES\tSTATE")
+	for _, l := range all {
+		idle, bytes := "", ""
+		if l.Idle != nil {
+			idle = ageText(time.Duration(*l.Idle * float64(time.Second)))
+		}
+		if l.Bytes != nil {
+			bytes = strconv.FormatUint(*l.Bytes, 10)
+		}
+		cells := []string{l.Session, l.Target, l.Owner, ageText(now.Sub(l.Started)), idle, bytes, l.State}
+		for i, cell := range cells {
+			cells[i] = printable(firstOf(cell, "-"))
+		}
+		fmt.Fprintln(t, strings.Join(cells, "\t"))
+	}
+	return t.Flush()
+}
+
+// printable keeps what the account's list holds from moving the cursor.
+func printable(cell string) string {
+	return strings.Map(func(c rune) rune {
+		if !strconv.IsPrint(c) {
+			return '?'
+		}
+		return c
+	}, cell)
+}
+
+// ageText is a duration in its two largest units.
+func ageText(d time.Duration) string {
+	d = max(d, 0).Truncate(time.Second)
+	switch days := int(d.Hours()) / 24; {
+	case days > 0:
+		return fmt.Sprintf("%dd%dh", days, int(d.Hours())%24)
+	case d >= time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	case d >= time.Minute:
+		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%ds", int(d.Seconds()))
+}

@@ -1,0 +1,247 @@
+package e2e
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+
+	"ssm-ssh/internal/testenv"
+	"ssm-ssh/test/lab"
+)
+
+// An ending is a way in which a process that owns a session comes to its end. Whatever it is, no session,
+// worker or record is left: at once where the process has a say in it, else when the next one starts.
+type ending struct {
+	name   string
+	full   bool // through a master not in short mode; on a connection of its own always
+	faults lab.FaultSet
+	args   []string
+	when   moment
+	strike func(r *rig, pid int) // at that moment; pid owns the session
+	run    func(r *rig, cmd *exec.Cmd) error
+	killed bool // it is for the next start to end the session
+	status int
+}
+
+// moment is when an ending strikes.
+type moment int
+
+const (
+	byItself  moment = iota
+	started          // StartSession was done, whoever knows of it
+	inASilent        // command
+)
+
+func send(s syscall.Signal) func(*rig, int) {
+	return func(r *rig, pid int) {
+		if err := syscall.Kill(pid, s); err != nil {
+			r.Errorf("sending %v to %d: %v", s, pid, err)
+		}
+	}
+}
+
+// endings is the table.
+func endings() []ending {
+	api := func(operation string, f lab.APIFault) lab.FaultSet {
+		return lab.FaultSet{API: map[string]lab.APIFault{operation: f}}
+	}
+	return []ending{
+		{name: "the command's end"},
+		{name: "a forward that can't be opened", args: []string{"-o", "ExitOnForwardFailure=yes", "-L", "/nonexistent/socket:localhost:1"}, status: 255},
+		{name: "authentication failed", full: true, args: []string{"-o", "PubkeyAuthentication=no", "-o", "BatchMode=yes"}, status: 255},
+		{name: "host key refused", full: true, args: []string{"-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"}, status: 255},
+		{name: "closed by the node", when: inASilent, strike: func(r *rig, _ int) {
+			if err := r.lab.Node(0).StopSSHD(); err != nil {
+				r.Error(err)
+			}
+		}, status: 255},
+		{name: "SIGINT", full: true, when: inASilent, strike: send(syscall.SIGINT), status: 255},
+		{name: "SIGTERM", when: inASilent, strike: send(syscall.SIGTERM), status: 255},
+		{name: "SIGHUP", full: true, when: inASilent, strike: send(syscall.SIGHUP), status: 255},
+		{name: "SIGQUIT", full: true, when: inASilent, strike: send(syscall.SIGQUIT), status: 255},
+		{name: "nobody reads its output any more", full: true, run: readOneLine},
+		{name: "its terminal is gone", full: true, when: inASilent, run: onTerminalThatGoes},
+		{name: "SIGTERM during StartSession", full: true, faults: api("StartSession", lab.APIFault{LateMillis: 500}), when: started,
+			strike: send(syscall.SIGTERM), status: 255},
+		{name: "ConnectTimeout", full: true, args: []string{"-o", "ConnectTimeout=1"}, faults: lab.FaultSet{StallGateway: true}, status: 255},
+		{name: "no way to the gateway", full: true, args: []string{"-o", "ConnectTimeout=2"}, faults: lab.FaultSet{RefuseGateway: true}, status: 255},
+		{name: "the gateway refuses the token", full: true, args: []string{"-o", "ConnectTimeout=2"}, faults: lab.FaultSet{RefuseToken: true}, status: 255},
+		{name: "StartSession's answer is lost", full: true, faults: api("StartSession", lab.APIFault{LoseAnswer: true}), status: 255},
+
+		{name: "TerminateSession refused", full: true, faults: api("TerminateSession", lab.APIFault{Code: "AccessDeniedException"}), killed: true},
+		{name: "killed during StartSession", faults: api("StartSession", lab.APIFault{LateMillis: 60_000}), when: started,
+			strike: send(syscall.SIGKILL), killed: true, status: 255},
+		{name: "killed before the first message", full: true, faults: lab.FaultSet{StallGateway: true}, when: started,
+			strike: send(syscall.SIGKILL), killed: true, status: 255},
+		{name: "killed in a command", when: inASilent, strike: send(syscall.SIGKILL), killed: true, status: 255},
+		// As a panic of any goroutine and the end of memory do, SIGABRT ends a Go program on the spot.
+		{name: "crashed in a command", full: true, when: inASilent, strike: send(syscall.SIGABRT), killed: true, status: 255},
+	}
+}
+
+func TestEveryEndEndsTheSession(t *testing.T) {
+	ways := map[string][]string{"own": {"-S", "none"}, "master": {"-o", "ControlPersist=1"}}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, rowsAtOnce)
+	for way, args := range ways {
+		for _, e := range endings() {
+			if e.full && way == "master" && testing.Short() {
+				continue
+			}
+			e.args = slices.Concat(args, e.args)
+			wg.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				t.Run(way+"/"+e.name, func(t *testing.T) { e.test(t, way == "master") })
+			})
+		}
+	}
+	wg.Wait()
+}
+
+func (e ending) test(t *testing.T, shared bool) {
+	r := newRig(t, lab.Options{})
+	r.open()
+	r.lab.Faults().Set(e.faults)
+	run := "true"
+	if e.when == inASilent {
+		run = "touch " + r.path("started") + "; sleep 100"
+	}
+	cmd := r.prepare(exec.Command(binary, append(e.args, r.target(), run)...))
+	err := e.meet(r, cmd, shared)
+	if got := cmd.ProcessState.ExitCode(); e.run == nil && got != e.status && !(e.killed && !shared && got == -1) && !(e.killed && got == 2) {
+		t.Errorf("status %d, want %d; %v", got, e.status, err)
+	}
+	r.lab.Faults().Clear()
+	if e.killed {
+		r.await("the end of a master that was refused its end", func() bool { return masterBelow(r.runtime, 0) == 0 })
+		r.want(r.ssh("-S", "none", r.target(), "true"), 0, "", "")
+	}
+	r.await("the end of session, worker and record", func() bool {
+		c := r.lab.Counts()
+		return c.LiveSessions == 0 && c.LiveWorkers == 0 && len(r.records()) == 0
+	})
+	if c := r.lab.Counts(); c.StartSession == 0 || c.TerminateSession < c.StartSession {
+		t.Errorf("%d sessions started, %d asked to end", c.StartSession, c.TerminateSession)
+	}
+}
+
+// meet runs the command and has the ending strike it.
+func (e ending) meet(r *rig, cmd *exec.Cmd, shared bool) error {
+	if e.run != nil {
+		return e.run(r, cmd)
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if e.strike != nil {
+		r.awaitMoment(e.when)
+		pid := cmd.Process.Pid
+		if shared {
+			pid = masterBelow(r.runtime, 0)
+		}
+		e.strike(r, pid)
+	}
+	return cmd.Wait()
+}
+
+func (r *rig) awaitMoment(when moment) {
+	r.Helper()
+	switch when {
+	case started:
+		r.await("StartSession", func() bool { return r.lab.Counts().StartSession > 0 })
+	case inASilent:
+		r.await("the command", func() bool { return exists(r.path("started")) })
+	}
+}
+
+// records lists the journal's files.
+func (r *rig) records() []string {
+	files, _ := filepath.Glob(filepath.Join(r.path("state"), "ssm-ssh", "sessions", "*"))
+	return files
+}
+
+// readOneLine is `ssm-ssh node yes | head -1`.
+func readOneLine(r *rig, cmd *exec.Cmd) error {
+	cmd.Args[len(cmd.Args)-1] = "yes"
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd.Stdout = in
+	err = cmd.Start()
+	in.Close()
+	if err != nil {
+		return err
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "y\n" {
+		r.Errorf("read %q, %v", line, err)
+	}
+	out.Close()
+	return cmd.Wait()
+}
+
+// onTerminalThatGoes hangs up a terminal.
+func onTerminalThatGoes(r *rig, cmd *exec.Cmd) error {
+	cmd.SysProcAttr = nil // pty.Start makes a session of its own
+	// A command that doesn't read would go on by itself through a master, as it would through ssh's.
+	cmd.Args[len(cmd.Args)-1] = "touch " + r.path("started") + "; cat"
+	f, err := pty.Start(cmd)
+	if err != nil {
+		return err
+	}
+	r.awaitMoment(inASilent)
+	return errors.Join(f.Close(), cmd.Wait())
+}
+
+// TestReaperLeavesTheLivingAlone: nothing but the sessions of the dead is touched.
+func TestReaperLeavesTheLivingAlone(t *testing.T) {
+	testenv.Need(t, "ssh")
+	r := newRig(t, lab.Options{Nodes: 2})
+	r.open()
+	b := r.newBystander(r.lab.Targets()[1])
+	r.want(r.ssh(r.target(), "true"), 0, "", "")
+	if err := syscall.Kill(r.masterPID(r.socket()), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.want(r.ssh("-S", "none", r.target(), "true"), 0, "", "")
+	r.await("the end of the killed one's session", func() bool { return r.lab.Counts().LiveSessions == 1 && len(r.records()) == 1 })
+	if left := r.sockets(); len(left) > 0 {
+		t.Errorf("sockets %q are left", left)
+	}
+	b.check()
+	b.end()
+}
+
+// A call through a living master does nothing for the dead: it has no time for that.
+func TestWarmCallsDontReap(t *testing.T) {
+	r := newRig(t, lab.Options{Nodes: 2})
+	r.want(r.ssh(r.target(), "true"), 0, "", "")
+	cmd := r.prepare(exec.Command(binary, "-S", "none", r.lab.Targets()[1], "sleep 100"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the second session", func() bool { return len(r.records()) == 2 && r.lab.Counts().DataChannels == 2 })
+	cmd.Process.Kill()
+	cmd.Wait()
+	for range 5 {
+		r.want(r.ssh(r.target(), "true"), 0, "", "")
+	}
+	if c := r.lab.Counts(); c.TerminateSession != 0 || c.LiveSessions != 2 || len(r.records()) != 2 {
+		t.Errorf("a warm call has reaped: %+v", c)
+	}
+	if got := r.ssh("sessions", "gc"); got.status != 0 || !strings.HasSuffix(strings.SplitN(got.stdout, "\n", 2)[0], " terminated") {
+		t.Errorf("gc: %+v", got)
+	}
+	r.await("the end of the killed one's session", func() bool { return r.lab.Counts().LiveSessions == 1 })
+}
