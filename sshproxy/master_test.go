@@ -127,7 +127,7 @@ func TestStockClientOnOurMaster(t *testing.T) {
 		{name: "shell", args: []string{"-T", "x"}, stdin: "echo shell; exit 3\n", want: result{stdout: "shell\n", status: 3}},
 		{name: "unknown subsystem", args: []string{"-s", "x", "nope"}, want: result{stderr: "subsystem request failed\r\n", status: 255}},
 		{name: "forced terminal without one", args: []string{"-tt", "x", "stty size; tty | sed s/[0-9]*$//"},
-			want: result{stdout: "0 0\r\n/dev/pts/\r\n", stderr: "Shared connection to x closed.\r\n"}},
+			want: result{stdout: "0 0\n/dev/pts/\n", stderr: "Shared connection to x closed.\r\n"}},
 		{name: "check", args: []string{"-O", "check", "x"}, want: result{stderr: fmt.Sprintf("Master running (pid=%d)\r\n", os.Getpid())}},
 	}
 	for _, tt := range tests {

@@ -57,6 +57,9 @@ func newPassenger(s *muxServer, m *newSessionMessage, fds []int) (*passenger, er
 	if m.TTY {
 		// Before the answer: the client then puts its terminal into raw mode.
 		_ = p.in.Control(func(fd int) { p.modes = tty.Modes(fd) }) // it is open
+		if p.modes == nil {
+			p.modes = tty.NoModes()
+		}
 	}
 	return p, nil
 }

@@ -52,12 +52,20 @@ var (
 )
 
 // Modes returns the terminal's modes under their numbers of RFC 4254 section 8; nil where fd is no
-// terminal, for which SSH sends none.
+// terminal, for which ssh sends none on a connection of its own.
 func Modes(fd int) map[uint8]uint32 {
 	t, err := unix.IoctlGetTermios(fd, termiosGet)
 	if err != nil {
 		return nil
 	}
+	return modesOf(t)
+}
+
+// NoModes has every mode off: what a control master sends for a client without a terminal (OpenSSH's
+// mux.c, mux_master_process_new_session, clears the modes that it can't read).
+func NoModes() map[uint8]uint32 { return modesOf(&unix.Termios{}) }
+
+func modesOf(t *unix.Termios) map[uint8]uint32 {
 	modes := make(map[uint8]uint32)
 	modes[opInputSpeed], modes[opOutputSpeed] = speeds(t)
 	for _, table := range [][]charMode{commonChars, platformChars} {

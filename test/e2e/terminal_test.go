@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/creack/pty"
 
+	"ssm-ssh/internal/tty"
 	"ssm-ssh/test/lab"
 )
 
@@ -28,8 +30,13 @@ type terminal struct {
 // onTerminal starts the program on a terminal of 31 by 77.
 func (r *rig) onTerminal(args ...string) *terminal {
 	r.Helper()
-	cmd := exec.Command(binary, args...)
-	cmd.Env, cmd.Dir = append(r.env, "TERM=xterm"), r.dir
+	return r.terminalOf(exec.Command(binary, args...))
+}
+
+// terminalOf starts a command on such a terminal.
+func (r *rig) terminalOf(cmd *exec.Cmd) *terminal {
+	r.Helper()
+	cmd.Env, cmd.Dir = append(slices.Clone(r.env), "TERM=xterm"), r.dir
 	f, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 31, Cols: 77})
 	if err != nil {
 		r.Fatal(err)
@@ -56,16 +63,48 @@ func (r *rig) onTerminal(args ...string) *terminal {
 func (t *terminal) expect(text string) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(10 * time.Millisecond) {
-		t.mu.Lock()
-		shown := t.seen.String()
-		t.mu.Unlock()
-		if strings.Contains(shown, text) {
+		if t.shows(text) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("no %q on the terminal:\n%s", text, shown)
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.Fatalf("no %q on the terminal:\n%s", text, t.seen.String())
 		}
 	}
+}
+
+// shows tells whether the terminal has shown text.
+func (t *terminal) shows(text string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Contains(t.seen.String(), text)
+}
+
+// wantStatus waits for the program's end.
+func (t *terminal) wantStatus(status int) {
+	t.Helper()
+	t.cmd.Wait()
+	if got := t.cmd.ProcessState.ExitCode(); got != status {
+		t.Errorf("status %d, want %d", got, status)
+	}
+}
+
+// isRaw tells whether what is typed is neither shown nor gathered to lines.
+func (t *terminal) isRaw() bool {
+	const (
+		opcodeICANON = 51 // RFC 4254 section 8
+		opcodeECHO   = 53
+	)
+	raw, err := t.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var modes map[uint8]uint32
+	if err := raw.Control(func(fd uintptr) { modes = tty.Modes(int(fd)) }); err != nil {
+		t.Fatal(err)
+	}
+	return modes[opcodeICANON]+modes[opcodeECHO] == 0
 }
 
 func TestLoginOnATerminal(t *testing.T) {
@@ -82,9 +121,6 @@ func TestLoginOnATerminal(t *testing.T) {
 	term.expect("40 100")
 	io.WriteString(term, "exit 3\n")
 	term.expect("Shared connection to " + r.target() + " closed.")
-	term.cmd.Wait()
-	if got := term.cmd.ProcessState.ExitCode(); got != 3 {
-		t.Errorf("status %d, want 3", got)
-	}
+	term.wantStatus(3)
 	r.wantSessions(1)
 }
