@@ -50,7 +50,7 @@ func TestEncryptedShell(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, tt.opts)
+			r := newSmokeRig(t, tt.opts)
 			conn := r.open("", nil)
 			if conn.SessionType() != "Standard_Stream" {
 				t.Errorf("type %q", conn.SessionType())
@@ -125,7 +125,7 @@ func TestEncryptionErrors(t *testing.T) {
 }
 
 func TestPortIsNeverEncrypted(t *testing.T) {
-	r := newRig(t, lab.Options{Encrypt: true})
+	r := newSmokeRig(t, lab.Options{Encrypt: true})
 	conn := r.open("AWS-StartSSHSession", nil)
 	awaitOutput(t, conn, "SSH-2.0-")
 	if n := r.lab.Counts().DataKeys; n != 0 {

@@ -7,12 +7,20 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
+)
+
+const (
+	buildLimit = 4 * time.Minute
+	// closeLimit bounds the end of a lab: what is not over by then never will be.
+	closeLimit = 30 * time.Second
 )
 
 // buildPlugin builds the official plugin from the module that pins it. The result stays in the
@@ -23,7 +31,10 @@ var buildPlugin = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	path := filepath.Join(cache, "ssm-ssh-test", "session-manager-plugin")
-	cmd := exec.Command("go", "build", "-C", "../plugin", "-o", path, "github.com/aws/session-manager-plugin/src/sessionmanagerplugin-main")
+	// The first time it may have to be fetched; the go command itself waits for ever.
+	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "build", "-C", "../plugin", "-o", path, "github.com/aws/session-manager-plugin/src/sessionmanagerplugin-main")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the plugin: %w: %s", err, out)
 	}
@@ -42,18 +53,14 @@ func startStock(t *testing.T, opts lab.Options) *stock {
 	t.Helper()
 	plugin, err := buildPlugin()
 	if err != nil {
-		t.Skip(err)
+		testenv.Missing(t, err.Error())
 	}
 	opts.Logf = logf(t)
 	l, err := lab.Start(context.Background(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { closeInTime(t, l) })
 	s := &stock{lab: l, plugin: plugin, env: append(os.Environ(), l.Env()...)}
 	s.proxy = fmt.Sprintf("env %s=%s %s %%h %%p", roleVariable, s.plugin, os.Args[0])
 	for _, kv := range l.Env() {
@@ -62,6 +69,21 @@ func startStock(t *testing.T, opts lab.Options) *stock {
 		}
 	}
 	return s
+}
+
+// closeInTime ends a lab; one that does not end says where it hangs.
+func closeInTime(t *testing.T, l *lab.Lab) {
+	closed := make(chan error, 1)
+	go func() { closed <- l.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(closeLimit):
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("the lab does not end:\n%s", stacks[:runtime.Stack(stacks, true)])
+	}
 }
 
 // logf sends the lab's lines to the test's log while the test runs.
