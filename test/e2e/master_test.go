@@ -74,7 +74,8 @@ func TestManyMoreThanMaxSessions(t *testing.T) {
 			path, option := r.path("cp"), "SSMDocument="+document
 			r.want(r.ssh("-o", option, "-S", path, r.target(), "true"), 0, "", "")
 			pid := r.masterPID(path)
-			before := r.settledFootprint(pid, footprint{})
+			before := footprintOf(pid)
+			before.descriptors += firstUse
 			r.atOnce(200, func(i int, run string) *exec.Cmd {
 				if i%4 == 0 {
 					return exec.Command(binary, "-o", option, "-S", path, r.target(), run)
