@@ -159,6 +159,15 @@ func (w *world) check() {
 	if w.out.window.messages != 0 && w.out.empty() || w.out.window.bytes < 0 {
 		w.Fatalf("window %+v with %d unacknowledged", w.out.window, w.out.sent.len())
 	}
+	pipe := 0
+	for i := range w.out.sent.len() {
+		if s := w.out.sent.at(i); s.frame != nil && s.underWay() {
+			pipe += len(s.frame.b)
+		}
+	}
+	if w.out.pipe != pipe {
+		w.Fatalf("%d bytes on their way, %d are counted", pipe, w.out.pipe)
+	}
 	if !w.out.empty() && !w.out.pending() && w.out.nextTimeout().IsZero() {
 		w.Fatal("something is unacknowledged and nothing will ever happen")
 	}

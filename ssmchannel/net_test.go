@@ -25,6 +25,8 @@ type faults struct {
 	drop      float64
 	duplicate float64
 	reorder   float64 // held back behind the next few
+	rate      int     // up, in bytes per second; 0 is unlimited
+	queue     int     // how many bytes wait for that before more is dropped; 0 is unlimited
 	seed      uint64
 }
 
@@ -192,6 +194,7 @@ type hop struct {
 	isUp    bool
 	mu      sync.Mutex
 	queue   []hopMessage
+	free    time.Time // when what is queued will have passed at faults.rate
 	armed   bool
 }
 
@@ -224,8 +227,17 @@ func (h *hop) send(frame []byte) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	at := time.Now()
+	if h.isUp && f.rate > 0 {
+		waits := max(0, h.free.Sub(at))
+		if f.queue > 0 && int(waits.Seconds()*float64(f.rate)) > f.queue {
+			return
+		}
+		h.free = at.Add(waits + time.Duration(len(frame))*time.Second/time.Duration(f.rate))
+		at = h.free
+	}
 	for range copies {
-		h.queue = append(h.queue, hopMessage{time.Now().Add(f.delay), frame})
+		h.queue = append(h.queue, hopMessage{at.Add(f.delay), frame})
 	}
 	if behind > 0 && len(h.queue) > copies {
 		i := max(0, len(h.queue)-1-behind)

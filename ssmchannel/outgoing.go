@@ -25,6 +25,7 @@ type outgoing struct {
 	sent     fifo[sentFrame] // by number, from base
 	flight   fifo[flightRef] // by time of sending; stale entries are skipped
 	lost     fifo[int64]     // numbers to send again
+	pipe     int             // bytes on their way: sent, neither acknowledged nor lost
 	ordinal  uint64          // of the latest transmission
 	ackedOrd uint64          // the latest transmission known to have arrived
 	maybeOrd uint64          // one that may have: see acked
@@ -53,6 +54,9 @@ type sentFrame struct {
 	sends     int
 	lost      bool // in outgoing.lost
 }
+
+// underWay reports whether the message counts in outgoing.pipe.
+func (s *sentFrame) underWay() bool { return s.ordinal > 0 && !s.lost }
 
 // flightRef names a transmission; it is stale when the message was sent again.
 type flightRef struct {
@@ -108,8 +112,13 @@ func (o *outgoing) transmit(now time.Time) []byte {
 		return nil
 	}
 	for o.lost.len() > 0 {
-		n := o.lost.pop()
-		if s := o.find(n); s != nil && s.lost {
+		n := *o.lost.at(0)
+		s := o.find(n)
+		if s != nil && s.lost && !o.fits(s) {
+			return nil
+		}
+		o.lost.pop()
+		if s != nil && s.lost {
 			return o.record(now, n)
 		}
 	}
@@ -119,12 +128,25 @@ func (o *outgoing) transmit(now time.Time) []byte {
 	return nil
 }
 
-// pending reports whether transmit would return a message.
+// fits reports whether a lost message may be on its way again. It is within the
+// window already, but the window has shrunk for it: repeats that all leave at once
+// would be lost once more by whoever has dropped them (RFC 6675).
+func (o *outgoing) fits(s *sentFrame) bool {
+	return o.pipe == 0 || o.pipe+len(s.frame.b) <= o.window.limit
+}
+
+// pending reports whether it is worth to call transmit.
 func (o *outgoing) pending() bool {
-	if o.probe && !o.empty() {
+	switch {
+	case o.probe && !o.empty():
 		return true
+	case !o.paused.IsZero():
+		return false
+	case o.lost.len() > 0:
+		s := o.find(*o.lost.at(0))
+		return s == nil || !s.lost || o.fits(s)
 	}
-	return o.paused.IsZero() && (o.lost.len() > 0 || o.unsent < o.next())
+	return o.unsent < o.next()
 }
 
 // record books a transmission of message n and returns its bytes.
@@ -138,6 +160,9 @@ func (o *outgoing) record(now time.Time, n int64) []byte {
 	}
 	if o.flight.len() == 0 {
 		o.timerBase = now
+	}
+	if !s.underWay() {
+		o.pipe += len(s.frame.b)
 	}
 	o.ordinal++
 	s.lastSent, s.ordinal, s.lost = now, o.ordinal, false
@@ -173,6 +198,9 @@ func (o *outgoing) acked(now time.Time, n int64) bool {
 		// not, it was the last and its successors are lost: expire decides.
 		o.maybeOrd = max(o.maybeOrd, s.ordinal)
 	}
+	if s.underWay() {
+		o.pipe -= len(s.frame.b)
+	}
 	o.window.acked(len(s.frame.b))
 	o.frames.put(s.frame)
 	s.frame = nil
@@ -204,6 +232,7 @@ func (o *outgoing) detectLoss(now time.Time) {
 		}
 		o.flight.pop()
 		s.lost = true
+		o.pipe -= len(s.frame.b)
 		o.lost.push(ref.number)
 		o.window.lost(s.ordinal, o.ordinal)
 	}
@@ -285,6 +314,7 @@ func (o *outgoing) resendAll(now time.Time) {
 	o.paused = time.Time{}
 	o.lost.clear()
 	o.flight.clear()
+	o.pipe = 0
 	for i := range o.sent.len() {
 		s := o.sent.at(i)
 		if s.frame != nil && s.ordinal > 0 {
