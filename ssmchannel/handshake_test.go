@@ -2,12 +2,17 @@ package ssmchannel
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ssm-ssh/ssmchannel/agentmsg"
 )
 
 // TestNothingBeforeTheHandshake: the agent acknowledges what comes before its handshake is complete, and
@@ -61,4 +66,73 @@ func TestGivenUpHandshake(t *testing.T) {
 			agent.Wait()
 		})
 	}
+}
+
+func TestHandshake(t *testing.T) {
+	dial := func(t *testing.T, opt peerOptions, prepare func(*network)) (p *peer, took time.Duration, err error) {
+		synctest.Test(t, func(t *testing.T) {
+			p = newPeer(opt)
+			n := newNetwork(p, faults{delay: 5 * time.Millisecond})
+			if prepare != nil {
+				prepare(n)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var agent sync.WaitGroup
+			agent.Go(func() { p.run(ctx) })
+			started := time.Now()
+			conn, dialErr := dialWith(ctx, Session{ID: "s-1"}, Config{Resume: n.resumeSession}.populate(), n.dial)
+			if took, err = time.Since(started), dialErr; err == nil {
+				conn.Close()
+			}
+			cancel()
+			agent.Wait()
+		})
+		return p, took, err
+	}
+	action := func(name string) agentmsg.RequestedAction {
+		return agentmsg.RequestedAction{ActionType: name, ActionParameters: json.RawMessage(`{}`)}
+	}
+	t.Run("unknown action is left out", func(t *testing.T) {
+		p, _, err := dial(t, peerOptions{actions: []agentmsg.RequestedAction{action("SessionType"), action("Dance")}}, nil)
+		if err != nil || p.answers != 1 {
+			t.Errorf("%v, %d answers", err, p.answers)
+		}
+	})
+	t.Run("encryption", func(t *testing.T) {
+		p, took, err := dial(t, peerOptions{actions: []agentmsg.RequestedAction{action("SessionType"), action("KMSEncryption")}}, nil)
+		if !errors.Is(err, ErrEncryption) || !p.ended || took > time.Second {
+			t.Errorf("%v, ended %v, took %v", err, p.ended, took)
+		}
+	})
+	t.Run("agent never comes", func(t *testing.T) {
+		_, took, err := dial(t, peerOptions{}, func(n *network) { n.peer.away = true })
+		if !errors.Is(err, ErrHandshakeTimeout) || took > 23*time.Second {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+	t.Run("cut in the middle", func(t *testing.T) {
+		once := true
+		p, _, err := dial(t, peerOptions{}, func(n *network) {
+			n.tap = func(up bool, _ []byte) bool {
+				if up && once { // our first acknowledgement
+					once = false
+					go n.cut()
+					return false
+				}
+				return true
+			}
+		})
+		if err != nil || p.answers != 1 {
+			t.Errorf("%v, %d answers", err, p.answers)
+		}
+	})
+	t.Run("no way in", func(t *testing.T) {
+		_, took, err := dial(t, peerOptions{}, func(n *network) { n.refuse = &DialError{Err: errors.New("no route")} })
+		if err == nil || !strings.Contains(err.Error(), "no route") || took > 2*time.Second {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
+	t.Run("session without handshake", func(t *testing.T) {
+		inScene(t, peerOptions{noHandshake: true}, faults{}, Config{}, func(s *scene) { s.expect([]byte("$ ")) })
+	})
 }

@@ -69,12 +69,7 @@ func (n *network) cut() {
 
 // dial is a dialer.
 func (n *network) dial(_ context.Context, _ Session, events linkEvents) (link, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.refuse != nil {
-		return nil, n.refuse
-	}
-	l := &memLink{network: n, events: events, done: make(chan struct{})}
+	l := &memLink{network: n, events: events, done: make(chan struct{}), arrived: make(chan []byte, 1<<12)}
 	l.up.init(l, func(frame []byte) { n.peer.receive(frame) })
 	l.down.init(l, func(frame []byte) {
 		select {
@@ -82,11 +77,23 @@ func (n *network) dial(_ context.Context, _ Session, events linkEvents) (link, e
 		case <-l.done:
 		}
 	})
-	l.arrived = make(chan []byte, 1<<12)
-	n.links = append(n.links, l)
-	n.peer.attach(func(frame []byte) { l.down.send(bytes.Clone(frame)) })
 	l.touch()
+	if err := n.join(l); err != nil {
+		return nil, err
+	}
+	// Not under the lock, which the peer takes when it sends under its own.
+	n.peer.attach(func(frame []byte) { l.down.send(bytes.Clone(frame)) })
 	return l, nil
+}
+
+// join makes a link one of the network's, or refuses it.
+func (n *network) join(l *memLink) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.refuse == nil {
+		n.links = append(n.links, l)
+	}
+	return n.refuse
 }
 
 // resumeSession is a Config.Resume.
@@ -103,8 +110,9 @@ func (n *network) resumeSession(_ context.Context, id string) (Session, error) {
 // inject sends a message of the service's own to the client, without faults.
 func (n *network) inject(frame []byte) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, l := range n.links {
+	links := slices.Clone(n.links)
+	n.mu.Unlock()
+	for _, l := range links {
 		select {
 		case l.arrived <- frame:
 		case <-l.done:

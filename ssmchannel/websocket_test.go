@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -109,10 +111,14 @@ func TestWebsocketRefused(t *testing.T) {
 func TestWebsocketCutsInMidTransfer(t *testing.T) {
 	p := newPeer(peerOptions{echo: true, pace: 100 * time.Microsecond})
 	g := newGateway(t, p)
+	var signed, resumed atomic.Int64
 	conn, err := Dial(testContext(t), g.session(), Config{
+		Sign: func(context.Context, string) (http.Header, error) {
+			return http.Header{"Authorization": {fmt.Sprint("signature-", signed.Add(1))}}, nil
+		},
 		Resume: func(_ context.Context, id string) (Session, error) {
 			s := g.session()
-			s.Token = "next-token"
+			s.Token = fmt.Sprint("token-", resumed.Add(1))
 			return s, nil
 		},
 	})
@@ -148,6 +154,19 @@ func TestWebsocketCutsInMidTransfer(t *testing.T) {
 	}
 	if s := conn.Stats(); s.Resumes < 1 {
 		t.Errorf("only %d resumes", s.Resumes)
+	}
+	conn.Close()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range g.headers { // each with the credentials of its moment
+		if got, want := g.headers[i].Get("Authorization"), fmt.Sprint("signature-", i+1); got != want {
+			t.Errorf("websocket %d has %q, want %q", i, got, want)
+		}
+	}
+	for i, open := range g.opens[1:] { // and a token of its own; some may have been cut before they could use it
+		if open.TokenValue == g.opens[i].TokenValue || open.ClientID != g.opens[0].ClientID {
+			t.Errorf("opening message %d: %+v", i+1, open)
+		}
 	}
 }
 
