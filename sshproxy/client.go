@@ -189,6 +189,9 @@ func (c *Client) HandleChannels(channelType string, h func(ssh.NewChannel)) {
 // (StrictHostKeyChecking no): the caller must then grant no forwarding.
 func (c *Client) HostKeyChanged() bool { return c.changed }
 
+// NetConn returns the connection that was given to NewClient. Who reads or writes it breaks this one.
+func (c *Client) NetConn() net.Conn { return c.wire.Conn }
+
 // Done is closed when the connection has ended.
 func (c *Client) Done() <-chan struct{} { return c.done }
 

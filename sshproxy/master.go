@@ -49,8 +49,9 @@ type MasterConfig struct {
 	// Else it stays until it is cancelled or the master ends, as with ssh.
 	ForwardsEndWithClient bool
 
-	// Extensions are offered in HELLO.
+	// Extensions are offered in HELLO, and after them what Status returns at that time; nil: nothing.
 	Extensions []Extension
+	Status     func() Extension
 
 	// Environment is called with the variables that a client of ours hands over (see
 	// MuxClient.HandOver), in that client's goroutine; nil takes none.
@@ -363,10 +364,14 @@ func (m *Master) stopTimerLocked() {
 
 // offers are the pairs of the master's HELLO.
 func (m *Master) offers() []Extension {
-	if m.cfg.Environment == nil {
-		return m.cfg.Extensions
+	offered := slices.Clip(m.cfg.Extensions)
+	if m.cfg.Status != nil {
+		offered = append(offered, m.cfg.Status())
 	}
-	return append(slices.Clip(m.cfg.Extensions), Extension{Name: environmentExtension})
+	if m.cfg.Environment != nil {
+		offered = append(offered, Extension{Name: environmentExtension})
+	}
+	return offered
 }
 
 // nextSession returns a session's number on the wire.

@@ -78,7 +78,7 @@ func serveMaster(ctx context.Context, parent *selfexec.Parent, spec masterSpec, 
 	if err := parent.Ready(); err != nil {
 		return err
 	}
-	cfg := masterConfig(spec.Options, spec.Identity, log)
+	cfg := masterConfig(spec.Options, spec.Identity, client, log)
 	cfg.Persist, cfg.PersistSet = spec.Persist, true
 	cfg.ForwardsEndWithClient = spec.Implicit
 	cfg.Idle, cfg.IdleAfter = returnMemory, restTime

@@ -32,7 +32,7 @@ func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwa
 	if err != nil {
 		return service{}, err
 	}
-	cfg := masterConfig(c.opts, c.share.identity, c.log)
+	cfg := masterConfig(c.opts, c.share.identity, client, c.log)
 	cfg.Forwarder = forwarder
 	master := sshproxy.NewMaster(client, cfg)
 	release := master.Hold()
@@ -47,7 +47,7 @@ func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwa
 }
 
 // masterConfig is how a master serves its clients, in the foreground or not.
-func masterConfig(opts *sshopt.Options, identity string, log *logSink) sshproxy.MasterConfig {
+func masterConfig(opts *sshopt.Options, identity string, client *sshproxy.Client, log *logSink) sshproxy.MasterConfig {
 	cfg := sshproxy.MasterConfig{
 		Host: opts.Host, SendEnv: opts.SendEnv, SetEnv: opts.SetEnv, ForwardAgent: opts.ForwardAgent,
 		Spares: opts.SSMSpareChannels, Forward: forwardConfig(opts, log), Logf: log.Logf,
@@ -55,6 +55,9 @@ func masterConfig(opts *sshopt.Options, identity string, log *logSink) sshproxy.
 	if identity != "" {
 		cfg.Extensions = []sshproxy.Extension{{Name: identityExtension, Value: identity}}
 		cfg.Environment = new(adopter).adopt
+	}
+	if node, ok := client.NetConn().(*nodeConn); ok {
+		cfg.Status = node.session.status
 	}
 	return cfg
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"ssm-ssh/internal/awsapi"
 	"ssm-ssh/internal/journal"
+	"ssm-ssh/sshproxy"
 )
 
 // listed is a session as `ssm-ssh sessions list` shows it. What isn't known is null in JSON and a dash in
@@ -48,9 +50,9 @@ func (v *sessionsVerb) list() error {
 		if err != nil {
 			return err
 		}
-		all = listActive(active, items)
+		all = v.listActive(active, items)
 	} else {
-		all = listOurs(items)
+		all = v.listOurs(items)
 	}
 	if v.Bool("json") {
 		return writeJSON(v.out, all)
@@ -58,25 +60,71 @@ func (v *sessionsVerb) list() error {
 	return writeTable(v.out, all, time.Now())
 }
 
-func listOurs(items []journal.Item) []listed {
+func (v *sessionsVerb) listOurs(items []journal.Item) []listed {
 	all := []listed{}
 	for _, it := range items {
-		all = append(all, listed{
+		l := listed{
 			Session: it.Session, Target: it.Target, Owner: it.Owner, State: it.State.String(), Started: it.Began,
 			Region: it.Region, Profile: it.Profile, Document: it.Document, PID: it.PID, Control: it.Control,
-		})
+		}
+		if it.State == journal.Live && it.Control != "" && it.Session != "" {
+			if s, err := askMaster(v.Context.Context, it.Control); err == nil && s.Session == it.Session {
+				l.Idle, l.Bytes = &s.Idle, &s.Bytes
+			}
+		}
+		all = append(all, l)
 	}
 	return all
 }
 
+// statusExtension is the pair in our master's HELLO that tells about its session.
+const statusExtension = "status@ssm-ssh"
+
+// askLimit bounds the wait for one master's HELLO.
+const askLimit = time.Second
+
+// sessionStatus is its value, as JSON.
+type sessionStatus struct {
+	Session string
+	Bytes   uint64  // of payload, both ways
+	Idle    float64 // seconds since the node was last heard
+}
+
+// status is what a master says of its session.
+func (s *nodeSession) status() sshproxy.Extension {
+	stats := s.channel.Stats()
+	text, err := json.Marshal(sessionStatus{s.session.ID, stats.BytesSent + stats.BytesReceived, time.Since(stats.LastHeard).Seconds()})
+	if err != nil {
+		panic("status cannot be encoded: " + err.Error()) // a string and finite numbers always can
+	}
+	return sshproxy.Extension{Name: statusExtension, Value: string(text)}
+}
+
+// askMaster asks the owner of a session about it.
+func askMaster(ctx context.Context, path string) (s sessionStatus, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	mux, err := sshproxy.DialMux(ctx, path)
+	if err != nil {
+		return s, err
+	}
+	defer mux.Close()
+	for _, e := range mux.Extensions() {
+		if e.Name == statusExtension {
+			err = json.Unmarshal([]byte(e.Value), &s)
+		}
+	}
+	return s, err
+}
+
 // listActive lists the account's sessions; of ours among them the journal knows more.
-func listActive(active []awsapi.SessionInfo, items []journal.Item) []listed {
+func (v *sessionsVerb) listActive(active []awsapi.SessionInfo, items []journal.Item) []listed {
 	all := []listed{}
 	for _, info := range active {
 		l := listed{State: strings.ToLower(info.Status)}
 		ours := func(it journal.Item) bool { return it.Session == info.ID || info.Reason == reasonPrefix+it.Tag }
 		if i := slices.IndexFunc(items, ours); i >= 0 {
-			l = listOurs(items[i : i+1])[0]
+			l = v.listOurs(items[i : i+1])[0]
 		}
 		l.Session, l.Target, l.Owner, l.Document, l.Started = info.ID, info.Target, info.Owner, info.Document, info.Started
 		all = append(all, l)
