@@ -89,7 +89,7 @@ func (s *ssmSession) intend(ctx context.Context, in awsapi.StartInput, node targ
 		})
 	}
 	if err != nil {
-		s.logf(0, "%v", &report.Error{Op: "keep a journal of sessions", Target: opts.Host, Err: err,
+		s.logf(0, "ssm-ssh: %v", &report.Error{Op: "keep a journal of sessions", Target: opts.Host, Err: err,
 			Hint: "should this process be killed, its session ends at the idle time-out only; XDG_STATE_HOME names another folder"})
 	}
 }
@@ -204,7 +204,7 @@ func (s *ssmSession) end() error {
 		if s.entry != nil {
 			hint = "the next start tries again; ssm-ssh sessions shows it"
 		}
-		s.logf(-1, "%v", &report.Error{Op: "terminate session " + s.ID, Err: err, Hint: hint})
+		s.logf(-1, "ssm-ssh: %v", &report.Error{Op: "terminate session " + s.ID, Err: err, Hint: hint})
 		s.release()
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/creack/pty"
 
+	"ssm-ssh/internal/journal"
 	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
 )
@@ -123,7 +124,8 @@ func (e ending) test(t *testing.T, shared bool) {
 	}
 	r.lab.Faults().Clear()
 	if e.killed {
-		r.await("the end of a master that was refused its end", func() bool { return masterBelow(r.runtime, 0) == 0 })
+		// One that was refused TerminateSession comes to its end by itself.
+		r.await("the master's end", func() bool { return masterBelow(r.runtime, 0) == 0 && len(r.living()) == 0 })
 		r.want(r.ssh("-S", "none", r.target(), "true"), 0, "", "")
 	}
 	r.await("the end of session, worker and record", func() bool {
@@ -150,6 +152,11 @@ func (e ending) meet(r *rig, cmd *exec.Cmd, shared bool) error {
 			pid = masterBelow(r.runtime, 0)
 		}
 		e.strike(r, pid)
+		defer func() {
+			if e.killed {
+				r.awaitDeath(pid)
+			}
+		}()
 	}
 	return cmd.Wait()
 }
@@ -162,6 +169,15 @@ func (r *rig) awaitMoment(when moment) {
 	case inASilent:
 		r.await("the command", func() bool { return exists(r.path("started")) })
 	}
+}
+
+// living lists the records whose owner lives.
+func (r *rig) living() []journal.Item {
+	items, err := journal.At(filepath.Join(r.path("state"), "ssm-ssh", "sessions")).List()
+	if err != nil {
+		r.Error(err)
+	}
+	return slices.DeleteFunc(items, func(it journal.Item) bool { return it.State != journal.Live })
 }
 
 // records lists the journal's files.
@@ -211,9 +227,9 @@ func TestReaperLeavesTheLivingAlone(t *testing.T) {
 	r.open()
 	b := r.newBystander(r.lab.Targets()[1])
 	r.want(r.ssh(r.target(), "true"), 0, "", "")
-	if err := syscall.Kill(r.masterPID(r.socket()), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	pid := r.masterPID(r.socket())
+	send(syscall.SIGKILL)(r, pid)
+	r.awaitDeath(pid)
 	r.want(r.ssh("-S", "none", r.target(), "true"), 0, "", "")
 	r.await("the end of the killed one's session", func() bool { return r.lab.Counts().LiveSessions == 1 && len(r.records()) == 1 })
 	if left := r.sockets(); len(left) > 0 {
@@ -234,6 +250,7 @@ func TestWarmCallsDontReap(t *testing.T) {
 	r.await("the second session", func() bool { return len(r.records()) == 2 && r.lab.Counts().DataChannels == 2 })
 	cmd.Process.Kill()
 	cmd.Wait()
+	r.awaitDeath(cmd.Process.Pid)
 	for range 5 {
 		r.want(r.ssh(r.target(), "true"), 0, "", "")
 	}

@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"ssm-ssh/internal/journal"
 	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
 )
@@ -82,6 +84,15 @@ func (r *rig) killUnderLoad(whom int) {
 	for _, cmd := range cmds {
 		cmd.Wait() //nolint:errcheck // killed, or lost its master
 	}
+	r.awaitDeath(victims...)
+}
+
+// awaitDeath waits until the system is through with killed processes: what they held is free then.
+func (r *rig) awaitDeath(pids ...int) {
+	r.Helper()
+	r.await("the death of those killed", func() bool {
+		return !slices.ContainsFunc(r.living(), func(it journal.Item) bool { return slices.Contains(pids, it.PID) })
+	})
 }
 
 // sockets lists the control sockets that nobody has named.

@@ -154,9 +154,9 @@ func (r *rig) returnAtExpiry(args []string, persist time.Duration, most int, eno
 func TestKilledMastersSocketIsReplaced(t *testing.T) {
 	r := newRig(t, lab.Options{})
 	r.want(r.ssh(r.target(), "true"), 0, "", "")
-	if err := syscall.Kill(r.masterPID(r.socket()), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	pid := r.masterPID(r.socket())
+	send(syscall.SIGKILL)(r, pid)
+	r.awaitDeath(pid)
 	r.atOnce(10, func(_ int, run string) *exec.Cmd { return exec.Command(binary, r.target(), run) })
 	r.wantSessions(2)
 	r.await("the end of the killed one's session", func() bool { return r.lab.Counts().LiveSessions == 1 })
