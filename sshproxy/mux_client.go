@@ -81,12 +81,12 @@ func (c *MuxClient) bounded(ctx context.Context, f func() error) error {
 
 func (c *MuxClient) hello(ctx context.Context, extensions []Extension) error {
 	var m muxMessage
-	err := c.bounded(ctx, func() error {
+	var frame []byte
+	err := c.bounded(ctx, func() (err error) {
 		if err := c.conn.send(&helloMessage{Version: muxVersion, Extensions: extensions}); err != nil {
 			return err
 		}
-		frame, err := c.conn.receive()
-		if err != nil {
+		if frame, err = c.conn.receive(); err != nil {
 			return err
 		}
 		m, err = decodeReply(frame)
@@ -97,7 +97,7 @@ func (c *MuxClient) hello(ctx context.Context, extensions []Extension) error {
 	}
 	h, ok := m.(*helloMessage)
 	if !ok {
-		return helloError("", errMalformed)
+		return helloError("mux_client_hello_exchange: "+textNoHello(frame), errMalformed)
 	}
 	if h.Version != muxVersion {
 		return helloError(fmt.Sprintf("Unsupported multiplexing protocol version %d (expected %d)", h.Version, muxVersion), errMalformed)

@@ -34,6 +34,12 @@ const (
 // retries on what precedes it at debug level.
 const textHelloFailed = "muxclient: master hello exchange failed"
 
+// textNoHello says what came in HELLO's place.
+func textNoHello(frame []byte) string {
+	r := muxReader{rest: frame}
+	return fmt.Sprintf("expected HELLO (%d) got %d", muxHello, r.number())
+}
+
 // textNoInfo is what ssh 10 says of a master that doesn't offer what -O conninfo and channels ask for.
 const textNoInfo = "mux server does not support info request"
 

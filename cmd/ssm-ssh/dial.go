@@ -47,7 +47,7 @@ func (c *caller) dialMaster(ctx context.Context) (*sshproxy.MuxClient, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, errNoMaster
 	case errors.Is(err, sshproxy.ErrMasterGone):
-		return nil, fmt.Errorf("%w: %w", errNoMaster, sshproxy.ErrMasterGone)
+		return nil, fmt.Errorf("%w: %w", errNoMaster, err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		if c.share.create == createNone {
 			c.log.Logf(-1, "%v", err)
@@ -61,10 +61,11 @@ func (c *caller) dialMaster(ctx context.Context) (*sshproxy.MuxClient, error) {
 	return nil, errUnshared
 }
 
-// dialSettled connects to a living master. What hangs up every time is none: the path is taken.
-func (c *caller) dialSettled(ctx context.Context) (*sshproxy.MuxClient, error) {
+// dialSettled connects to a living master, or to none when it has ended. What hangs up every time is no
+// master: the path is taken.
+func (c *caller) dialSettled(ctx context.Context) (mux *sshproxy.MuxClient, err error) {
 	for range masterTries {
-		mux, err := c.dialMaster(ctx)
+		mux, err = c.dialMaster(ctx)
 		if !errors.Is(err, sshproxy.ErrMasterGone) {
 			return mux, err
 		}
@@ -73,6 +74,10 @@ func (c *caller) dialSettled(ctx context.Context) (*sshproxy.MuxClient, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	}
+	var text *sshproxy.TextError
+	if errors.As(err, &text) {
+		c.log.Logf(-1, "%v", text)
 	}
 	c.disableSharing()
 	return nil, errUnshared

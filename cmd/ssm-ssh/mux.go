@@ -24,6 +24,7 @@ var (
 // throughMaster runs the session through a master, a living one or one made for it. The error is
 // errUnshared when that can't be and nothing was run.
 func (c *caller) throughMaster(ctx context.Context) (int, error) {
+	var gone error
 	for range masterTries {
 		mux, err := c.master(ctx)
 		if err != nil {
@@ -34,6 +35,7 @@ func (c *caller) throughMaster(ctx context.Context) (int, error) {
 		var refused *sshproxy.MuxRefusedError
 		switch {
 		case errors.Is(err, sshproxy.ErrMasterGone):
+			gone = err
 			continue
 		case errors.As(err, &refused):
 			c.log.Logf(-1, "%v", err)
@@ -42,6 +44,8 @@ func (c *caller) throughMaster(ctx context.Context) (int, error) {
 		}
 		return status, err
 	}
+	c.log.Logf(-1, "%v", gone)
+	c.disableSharing()
 	return 0, errUnshared
 }
 
@@ -61,7 +65,7 @@ func (c *caller) master(ctx context.Context) (*sshproxy.MuxClient, error) {
 	if c.share.path == "" {
 		return nil, errUnshared
 	}
-	mux, err := c.dialMaster(ctx)
+	mux, err := c.dialSettled(ctx)
 	switch {
 	case err == nil && c.share.ride:
 		return mux, nil

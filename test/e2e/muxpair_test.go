@@ -134,9 +134,10 @@ func frame(words ...any) []byte {
 // Kinds of messages (mux.c).
 const (
 	kindHello         uint32 = 0x00000001
+	kindNewSession    uint32 = 0x10000002
 	kindAliveCheck    uint32 = 0x10000004
-	kindInfo          uint32 = 0x20000001
-	kindOK            uint32 = 0x80000001
+	kindOpenForward   uint32 = 0x10000006
+	kindNewStdio      uint32 = 0x10000008
 	kindDenied        uint32 = 0x80000002
 	kindFailure       uint32 = 0x80000003
 	kindAlive         uint32 = 0x80000005
