@@ -162,6 +162,32 @@ func TestManyMoreThanMaxSessionsAtTheSameTime(t *testing.T) {
 	}
 }
 
+// TestSoakOnManyConnections is TestMuxSoak with more clients at once than one connection takes.
+func TestSoakOnManyConnections(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long: run by make test-full")
+	}
+	testenv.Need(t, "ssh", "sftp")
+	const warm, total, workers = 400, 4000, 24
+	r := newRig(t, lab.Options{})
+	r.open()
+	path := r.path("cp")
+	r.want(r.run(r.forwarding(path, "true")), 0, "", "")
+	pid := r.masterPID(path)
+	r.soak(path, 0, warm, workers)
+	before := r.settledFootprint(pid, footprint{})
+	r.soak(path, warm, total, workers)
+	if n := r.sshdConnections(); n < 2 {
+		t.Errorf("%d connections: too few clients at once", n)
+	}
+	after := r.settledFootprint(pid, before)
+	t.Logf("master before %+v, after %+v", before, after)
+	if after.descriptors > before.descriptors || after.threads > before.threads+6 || after.residentKB > before.residentKB*3/2 {
+		t.Errorf("the master has grown from %+v to %+v", before, after)
+	}
+	r.wantSessions(1)
+}
+
 // TestLostConnectionAmongMany: when one connection is lost its clients are told so, and the others' go on.
 func TestLostConnectionAmongMany(t *testing.T) {
 	for _, first := range []bool{false, true} {
