@@ -26,7 +26,12 @@ const firstUse = 2
 
 // forwarding begins a command line that starts its session by that document.
 func (r *rig) forwarding(path string, args ...string) *exec.Cmd {
-	return exec.Command(binary, append([]string{"-o", "SSMDocument=" + forwardingDocument, "-S", path, r.target()}, args...)...)
+	return r.by(forwardingDocument, path, args...)
+}
+
+// by begins a command line that starts its session by a document.
+func (r *rig) by(document, path string, args ...string) *exec.Cmd {
+	return exec.Command(binary, append([]string{"-o", "SSMDocument=" + document, "-S", path, r.target()}, args...)...)
 }
 
 // sshdConnections counts the TCP connections to the first node's sshd.
@@ -295,14 +300,25 @@ func TestRemoteHostDocument(t *testing.T) {
 	r.wantSessions(2)
 }
 
+// TestDocumentWithoutAPort: what leads to no port is told apart from an sshd that is silent.
+func TestDocumentWithoutAPort(t *testing.T) {
+	r := newRig(t, lab.Options{})
+	r.want(r.run(r.by("Lab-StartShellDespitePort", r.path("cp"), "true")), 255, "",
+		"ssm-ssh: "+r.target()+": open data channel: not a port session; SSMDocument must name one that leads to a TCP port\r\n")
+	r.wantSessions(1)
+}
+
 // TestForwardsBesideManyConnections: what is forwarded goes over the first connection, whatever rides on
-// others.
+// others. The document is one of the user's own.
 func TestForwardsBesideManyConnections(t *testing.T) {
+	const own = "Lab-StartForwardingSession"
 	r := newRig(t, lab.Options{})
 	path := r.path("cp")
-	r.want(r.run(r.forwarding(path, "true")), 0, "", "")
-	g := r.gather(15, func(_ int, run string) *exec.Cmd { return r.forwarding(path, run) })
-	g.await()
+	r.want(r.run(r.by(own, path, "true")), 0, "", "")
+	g := r.gather(15, func(_ int, run string) *exec.Cmd { return r.by(own, path, run) })
+	if n := len(g.await()); n != 2 {
+		t.Errorf("%d connections, want 2", n)
+	}
 	stdio := r.prepare(stock(path, "-W", "127.0.0.1:"+r.lab.Node(0).SSHPort(), "x"))
 	out, err := stdio.StdoutPipe()
 	if err == nil {
@@ -318,7 +334,7 @@ func TestForwardsBesideManyConnections(t *testing.T) {
 	stdio.Wait()
 	soakForward(r, path, 0)
 	g.part(nil)
-	r.want(r.run(r.forwarding(path, "-O", "stop")), 0, "", "Stop listening request sent.\r\n")
+	r.want(r.run(r.by(own, path, "-O", "stop")), 0, "", "Stop listening request sent.\r\n")
 	if c := r.settled(); c.LiveSessions != 0 {
 		t.Errorf("%d sessions left after -O stop", c.LiveSessions)
 	}

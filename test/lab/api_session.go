@@ -19,11 +19,13 @@ var documents = map[string]map[string]string{
 	"AWS-StartSSHSession":                        {"portNumber": "22"},
 	"AWS-StartPortForwardingSession":             {"portNumber": "80", "localPortNumber": "0"},
 	"AWS-StartPortForwardingSessionToRemoteHost": {"portNumber": "80", "localPortNumber": "0", "host": "localhost"},
-	"":                 {},
-	runShell:           {},
-	interactiveCommand: {"command": ""},
-	nonInteractive:     {"command": ""},
-	separateOutput:     {"command": ""},
+	ownForwarding:                                {"portNumber": "22"},
+	ownShell:                                     {"portNumber": "22"},
+	"":                                           {},
+	runShell:                                     {},
+	interactiveCommand:                           {"command": ""},
+	nonInteractive:                               {"command": ""},
+	separateOutput:                               {"command": ""},
 }
 
 // streamAnswer is what StartSession and ResumeSession return.

@@ -17,6 +17,9 @@ const (
 	sshPort             = "22"
 )
 
+// ownForwarding stands for the documents of port forwarding that users write.
+const ownForwarding = "Lab-StartForwardingSession"
+
 // servePort is the session code of port sessions (port.go: GetSession, Execute).
 func (w *worker) servePort() error {
 	properties := w.session.properties()

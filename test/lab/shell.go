@@ -20,19 +20,20 @@ import (
 	"ssm-ssh/ssmchannel/agentmsg"
 )
 
-// Documents of sessions that run a command or a shell. The last one is the lab's own: AWS's document
-// for non-interactive commands keeps the output streams together.
+// Documents of sessions that run a command or a shell. The last two are the lab's own: AWS's document
+// for non-interactive commands keeps the output streams together, and those of shells take no port.
 const (
 	runShell           = "SSM-SessionManagerRunShell" // also meant by no document at all
 	interactiveCommand = "AWS-StartInteractiveCommand"
 	nonInteractive     = "AWS-StartNonInteractiveCommand"
 	separateOutput     = "Lab-StartSeparateOutputCommand"
+	ownShell           = "Lab-StartShellDespitePort"
 )
 
 // kind returns the session type of the document.
 func (s *session) kind() string {
 	switch s.document {
-	case "", runShell:
+	case "", runShell, ownShell:
 		return agentmsg.StandardStreamSession
 	case interactiveCommand:
 		return agentmsg.InteractiveSession
