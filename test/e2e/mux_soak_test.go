@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"fmt"
+	"io"
 	mathrand "math/rand/v2"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,7 +44,7 @@ func either(n int64, path string, args ...string) *exec.Cmd {
 }
 
 var requests = []request{
-	{"exec", 30, func(r *rig, path string, n int64) {
+	{"exec", 25, func(r *rig, path string, n int64) {
 		got := r.run(either(n, path, "x", fmt.Sprintf("echo %d; echo e >&2; exit %d", n, n%250)))
 		r.want(got, int(n%250), fmt.Sprintf("%d\n", n), "e\n")
 	}},
@@ -68,6 +70,13 @@ var requests = []request{
 	}},
 	{"sftp", 8, soakSFTP},
 	{"forward", 10, soakForward},
+	{"stdio forward", 5, func(r *rig, path string, n int64) {
+		cmd := either(n, path, "-W", "127.0.0.1:"+r.lab.Node(0).SSHPort(), "x")
+		cmd.Stdin = strings.NewReader("no version\r\n")
+		if got := r.run(cmd); got.status != 0 || !strings.HasPrefix(got.stdout, "SSH-2.0-") {
+			r.Errorf("stdio forward: %+v", got)
+		}
+	}},
 	{"killed client", 12, func(r *rig, path string, n int64) {
 		cmd := r.prepare(either(n, path, "x", "cat; exit 1"))
 		in, err := cmd.StdinPipe() // so that the command goes on
@@ -145,7 +154,48 @@ func TestMuxSoak(t *testing.T) {
 	if after.descriptors > before.descriptors || after.threads > before.threads+6 || after.residentKB > before.residentKB*3/2 {
 		t.Errorf("the master has grown from %+v to %+v", before, after)
 	}
+	r.stopInMidWork(path, pid)
 	r.wantSessions(1)
+}
+
+// stopInMidWork tells a master to stop while commands run: they end as if nothing had been said, and then
+// the master does, and its session.
+func (r *rig) stopInMidWork(path string, pid int) {
+	r.Helper()
+	var wg sync.WaitGroup
+	var begun sync.WaitGroup
+	stopped := make(chan struct{})
+	for n := range int64(8) {
+		cmd := r.prepare(either(n, path, "x", fmt.Sprintf("echo up; read line; exit %d", n)))
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			r.Fatal(err)
+		}
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			r.Fatal(err)
+		}
+		begun.Add(1)
+		wg.Go(func() {
+			_, err := io.ReadFull(out, make([]byte, 3))
+			begun.Done()
+			<-stopped
+			io.WriteString(in, "go\n")
+			cmd.Wait()
+			if got := int64(cmd.ProcessState.ExitCode()); got != n || err != nil {
+				r.Errorf("a command that ran at -O stop: status %d, %v, want %d", got, err, n)
+			}
+		})
+	}
+	begun.Wait()
+	r.want(r.run(ours(path, "-O", "stop", "x")), 0, "", "Stop listening request sent.\r\n")
+	r.await("the socket to go", func() bool { return !exists(path) })
+	close(stopped)
+	wg.Wait()
+	r.await("the master's end", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // soak makes the requests from number first up to end.
