@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
@@ -190,30 +189,4 @@ func (p *muxProxyServer) open(ctx context.Context, body *openBody) error {
 		delete(p.channels, c.number)
 	})
 	return nil
-}
-
-// Proxy asks the master for proxy mode and copies both ways until one has ended: packets from in,
-// packets to out.
-func (c *MuxClient) Proxy(ctx context.Context, in io.Reader, out io.Writer) error {
-	reply, err := c.request(ctx, &plainMessage{Kind: muxProxy, ID: c.id}, wordsProxy)
-	if err != nil {
-		return err
-	}
-	if _, err := expect(reply, muxProxyOK); err != nil {
-		return &TextError{Text: wordsProxy.read, Err: err}
-	}
-	defer c.conn.in.Close()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_, _ = io.Copy(c.conn.UnixConn, in) // its end, either way, is the master's to see
-		_ = c.conn.CloseWrite()
-	})
-	err = c.bounded(ctx, func() error {
-		_, err := io.Copy(out, c.conn.in)
-		return err
-	})
-	_ = c.conn.Close()
-	_ = closeStream(in) // ends a blocked read
-	wg.Wait()
-	return err
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"net"
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 )
 
 func TestStockProxyModeOnOurMaster(t *testing.T) {
@@ -93,35 +95,92 @@ func TestProxyModeRefusesNonsense(t *testing.T) {
 	}
 }
 
-// Our client's proxy mode carries SSH packets of one's own through a stock master.
+// Our client's proxy mode is a connection like one's own.
 func TestOurProxyModeOnStockMaster(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	for name, path := range map[string]string{"ours": startMaster(t, n, MasterConfig{}).path, "stock": startStockMaster(t, n)} {
-		c := dialMaster(t, path)
-		inR, inW, err1 := os.Pipe()
-		outR, outW, err2 := os.Pipe()
-		if err := errors.Join(err1, err2); err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if err := c.Proxy(testContext(t), inR, outW); err != nil {
-				t.Error(name, err)
-			}
-			outW.Close()
-		})
-		if _, err := inW.Write(unhex(t, "00000019 00 5a 00000007 73657373696f6e 00000003 00200000 00008000")); err != nil {
-			t.Fatal(err)
-		}
-		answer := make([]byte, 10)
-		if _, err := io.ReadFull(outR, answer); err != nil || !bytes.Equal(answer[4:], unhex(t, "00 5b 00000003")) {
-			t.Errorf("%s: answer %x, %v", name, answer, err)
-		}
-		inW.Close()
-		_, _ = io.Copy(io.Discard, outR)
-		wg.Wait()
-		outR.Close()
+	big := strings.Repeat("0123456789abcdef", 3<<16) // 3 MiB: beyond every window
+	tests := []struct {
+		name, command, stdin, stdout, stderr string
+		status                               int
+		ok                                   bool
+	}{
+		{name: "status and streams", command: "echo out; echo err >&2; exit 5", stdout: "out\n", stderr: "err\n", status: 5, ok: true},
+		{name: "stdin", command: "cat; echo EOF", stdin: "abc", stdout: "abcEOF\n", ok: true},
+		{name: "large both ways", command: "cat", stdin: big, stdout: big, ok: true},
+		{name: "large stderr", command: "cat >&2", stdin: big, stderr: big, ok: true},
+		{name: "death by signal", command: "kill -9 $$"},
 	}
+	for name, path := range map[string]string{"ours": startMaster(t, n, MasterConfig{}).path, "stock": startStockMaster(t, n)} {
+		client, err := dialMaster(t, path).Proxied(testContext(t), Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range tests {
+			t.Run(name+" "+tt.name, func(t *testing.T) {
+				s, err := client.OpenSession(testContext(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				var out, errs bytes.Buffer
+				if err := s.Start(testContext(t), SessionRequest{Command: tt.command, Stdin: strings.NewReader(tt.stdin), Stdout: &out, Stderr: &errs}); err != nil {
+					t.Fatal(err)
+				}
+				status, ok := s.Wait()
+				if status != tt.status || ok != tt.ok || out.String() != tt.stdout || errs.String() != tt.stderr {
+					t.Errorf("got %d %v, %d bytes of stdout, %d of stderr", status, ok, out.Len(), errs.Len())
+				}
+			})
+		}
+		refused, err := client.OpenSession(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var no *RequestRefusedError
+		if err := refused.Start(testContext(t), SessionRequest{Subsystem: true, Command: "nope"}); !errors.As(err, &no) {
+			t.Errorf("%s: unknown subsystem: %v", name, err)
+		}
+		var closed *ssh.OpenChannelError
+		if _, err := client.openDirect(testContext(t), Endpoint{Host: "127.0.0.1", Port: 1}, nil); !errors.As(err, &closed) || closed.Reason != ssh.ConnectionFailed {
+			t.Errorf("%s: a port without a listener: %v", name, err)
+		}
+		blocked, err := client.OpenSession(testContext(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := blocked.Start(testContext(t), SessionRequest{Command: "sleep 60"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Close(); err != nil { // with a session under way
+			t.Error(err)
+		}
+		if _, ok := blocked.Wait(); ok {
+			t.Errorf("%s: a session outlives its connection", name)
+		}
+	}
+}
+
+// FuzzProxiedPacket has a master send anything to a client in proxy mode.
+func FuzzProxiedPacket(f *testing.F) {
+	f.Add([]byte("\x00\x5b\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00\x00\x00\x80\x00"))
+	f.Add([]byte("\x00\x5f\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x02hi"))
+	f.Add([]byte("\x00\x62\x00\x00\x00\x00\x00\x00\x00\x0bexit-status\x00\x00\x00\x00\x05"))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		kind, payload, err := decodePacket(frame)
+		if err != nil {
+			return
+		}
+		ours, theirs := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }() // ends with the pipe
+		defer theirs.Close()
+		defer ours.Close()
+		p := &proxiedConn{wire: ours, channels: make(map[uint32]*proxiedChannel)}
+		c := newProxiedChannel(p)
+		p.channels[0] = c
+		_ = p.handle(kind, payload) // whatever it says, it must not panic
+		if len(c.out)+len(c.errs)+c.room != proxiedWindow {
+			t.Errorf("%d and %d bytes queued, room of %d", len(c.out), len(c.errs), c.room)
+		}
+	})
 }
 
 func FuzzProxyPacket(f *testing.F) {

@@ -46,9 +46,20 @@ func (c *caller) command(ctx context.Context) (int, error) {
 	case sshopt.MuxChannels:
 		return c.tell(limited, mux, "channels")
 	case sshopt.MuxProxy:
-		return c.proxy(ctx, mux)
+		return c.proxied(ctx, mux)
 	}
 	return exitOK, nil
+}
+
+// proxied is -O proxy: the session runs as on a connection of one's own, whose packets go through the
+// master (ssh.c, main: ssh_packet_set_mux).
+func (c *caller) proxied(ctx context.Context, mux *sshproxy.MuxClient) (int, error) {
+	client, err := mux.Proxied(ctx, sshproxy.Config{Host: c.opts.Host, Logf: c.log.Logf})
+	if err != nil {
+		return 0, err
+	}
+	c.share.create = createNone
+	return c.runOn(ctx, client)
 }
 
 // tell prints what a master says of itself.

@@ -157,13 +157,3 @@ func (c *caller) changeForwards(ctx context.Context, mux *sshproxy.MuxClient) (i
 	}
 	return exitOK, nil
 }
-
-// proxy is -O proxy: the connection's packets on stdin and stdout.
-func (c *caller) proxy(ctx context.Context, mux *sshproxy.MuxClient) (int, error) {
-	streams, err := openStreams(c.std)
-	if err != nil {
-		return 0, err
-	}
-	defer streams.close()
-	return exitOK, mux.Proxy(ctx, streams.in, streams.out)
-}

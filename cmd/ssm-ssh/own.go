@@ -14,11 +14,16 @@ import (
 
 // runOwn runs the session on a connection of this call's own, and serves others by it where
 // ControlMaster asks for that.
-func (c *caller) runOwn(ctx context.Context) (status int, err error) {
+func (c *caller) runOwn(ctx context.Context) (int, error) {
 	client, err := connect(ctx, c.opts, c.log.Logf)
 	if err != nil {
 		return 0, err
 	}
+	return c.runOn(ctx, client)
+}
+
+// runOn runs the session on a connection, whose owner it becomes.
+func (c *caller) runOn(ctx context.Context, client *sshproxy.Client) (status int, err error) {
 	forwarder := sshproxy.NewForwarder(client, forwardConfig(c.opts, c.log))
 	defer func() {
 		forwarder.Stop()

@@ -178,9 +178,6 @@ func (p *pairing) withoutPTY() (path string) {
 
 // showProxy: the connection's packets go through the control socket, and no descriptor does.
 func (p *pairing) showProxy() {
-	if p.ourClient {
-		return
-	}
 	proxied := func(command, stdin string) result {
 		cmd := p.client("-O", "proxy", "x", command)
 		cmd.Stdin = strings.NewReader(stdin)
