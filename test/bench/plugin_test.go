@@ -107,8 +107,8 @@ var buildPlugin = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// usePlugin prepares the peer: stock ssh with the plugin behind it. What it says of itself comes back.
-func (r *rig) usePlugin() (version string) {
+// usePlugin prepares the peer: stock ssh with the plugin behind it.
+func (r *rig) usePlugin() {
 	r.Helper()
 	plugin, err := buildPlugin()
 	if err != nil {
@@ -121,7 +121,9 @@ func (r *rig) usePlugin() (version string) {
 	if err != nil {
 		r.Fatal(err)
 	}
-	return strings.TrimSpace(string(out))
+	table.Lock()
+	defer table.Unlock()
+	table.plugin = strings.TrimSpace(string(out))
 }
 
 // throughPlugin runs a command on the node by ssh and the plugin. The processor time is of both.
@@ -129,12 +131,7 @@ func (r *rig) throughPlugin(stdin, stdout *os.File, command string) sample {
 	r.Helper()
 	account := filepath.Join(r.dir, "cpu")
 	os.Remove(account)
-	self, err := os.Executable()
-	if err != nil {
-		r.Fatal(err)
-	}
-	proxy := fmt.Sprintf("env %s=%s %s=%s %s %%h %%p", roleVariable, pluginRole, cpuVariable, account, self)
-	s := r.runWith(stdin, stdout, r.ssh, r.stockArgs(proxy, command)...)
+	s := r.runWith(stdin, stdout, r.ssh, r.stockArgs(r.pluginCommand(cpuVariable+"="+account), command)...)
 	for range 200 { // the plugin may outlive ssh a little
 		text, err := os.ReadFile(account)
 		if err == nil {
@@ -152,11 +149,18 @@ func (r *rig) throughPlugin(stdin, stdout *os.File, command string) sample {
 // coldPlugin is a command by ssh and the plugin, with nothing else in between.
 func (r *rig) coldPlugin(command string) sample {
 	r.Helper()
+	return r.run(r.ssh, r.stockArgs(r.pluginCommand(), command)...)
+}
+
+// pluginCommand is ssh's ProxyCommand that becomes the plugin.
+func (r *rig) pluginCommand(settings ...string) string {
+	r.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		r.Fatal(err)
 	}
-	return r.run(r.ssh, r.stockArgs(fmt.Sprintf("env %s=%s %s %%h %%p", roleVariable, pluginRole, self), command)...)
+	words := append([]string{"env", roleVariable + "=" + pluginRole}, settings...)
+	return strings.Join(append(words, self, "%h", "%p"), " ")
 }
 
 // coldCLI is a command by ssh, the AWS CLI and the plugin, as AWS documents it.

@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 	program, usage = filepath.Join(dir, "ssm-ssh"), filepath.Join(dir, "usage")
 	testenv.Main(m, goleak.Cleanup(func(status int) {
 		os.RemoveAll(dir)
+		printTable(os.Stdout)
 		os.Exit(status)
 	}))
 }
