@@ -38,6 +38,12 @@ type Config struct {
 	// Port sessions are never encrypted.
 	GenerateDataKey func(ctx context.Context, keyID string, encryptionContext map[string]string) (plaintext, ciphertext []byte, err error)
 
+	// AnswerAhead says that the session is of the kind Port and not encrypted, as those of
+	// AWS-StartSSHSession are, so that the answer to the agent's handshake is known: it leaves with the
+	// opening of the websocket, without the request. That saves a round trip, and where the request was
+	// sent before we were there, the agent's wait until it repeats it.
+	AnswerAhead bool
+
 	// TargetID is the node as StartSession was told it; part of the encryption
 	// context.
 	TargetID string

@@ -30,6 +30,13 @@ func dialWith(ctx context.Context, s Session, cfg Config, dial dialer) (*Conn, e
 		c.cancel(err)
 		return nil, edge(err)
 	}
+	if cfg.AnswerAhead {
+		if err := c.answerAhead(); err != nil {
+			l.Close()
+			c.cancel(err)
+			return nil, edge(err)
+		}
+	}
 	go c.run(l) // Close waits for it by done
 	if err := c.awaitHandshake(ctx); err != nil {
 		c.Close()

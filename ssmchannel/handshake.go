@@ -14,6 +14,7 @@ type handshake struct {
 	complete     bool
 	response     int64 // number of our response
 	agentVersion string
+	ahead        bool   // the answer has left, the request has not come
 	sessionType  string // as the agent names it; "" without a handshake
 	forwarding   bool   // a Port session that can have several connections
 	port         string // of a Port session, as the agent names it
@@ -125,6 +126,9 @@ func (c *Conn) completeHandshake(now time.Time, payload []byte) {
 	}
 	if c.shake.responded {
 		c.out.acked(now, c.shake.response)
+	}
+	if c.cfg.AnswerAhead {
+		c.out.begin()
 	}
 	c.out.opening = true
 	if done, err := agentmsg.ParseHandshakeComplete(payload); err == nil && done.CustomerMessage != "" {

@@ -21,10 +21,11 @@ import (
 // data arrives.
 func TestNothingBeforeTheHandshake(t *testing.T) {
 	const banner, answer = "SSH-2.0-sshd\r\n", "SSH-2.0-client\r\n"
-	for seed := range uint64(200) {
+	for seed := range uint64(400) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			ahead := seed%2 == 1
 			f := faults{drop: 0.3, duplicate: 0.3, reorder: 0.5, delay: time.Duration(seed%50) * ms, seed: seed}
-			inScene(t, peerOptions{banner: banner}, f, Config{NodeSilence: -1}, func(s *scene) {
+			inScene(t, peerOptions{banner: banner}, f, Config{NodeSilence: -1, AnswerAhead: ahead}, func(s *scene) {
 				s.conn.Resize(80, 24)
 				s.write([]byte(answer))
 				s.expect([]byte(banner))
@@ -54,7 +55,7 @@ func TestGivenUpHandshake(t *testing.T) {
 			agent.Go(func() { p.run(ctx) })
 			patience := time.Duration(rand.New(rand.NewPCG(seed, 3)).Int64N(int64(500 * ms)))
 			dialing, giveUp := context.WithTimeout(ctx, patience)
-			conn, err := dialWith(dialing, Session{ID: "s-1"}, Config{Resume: n.resumeSession}.populate(), n.dial)
+			conn, err := dialWith(dialing, Session{ID: "s-1"}, Config{Resume: n.resumeSession, AnswerAhead: seed%2 == 1}.populate(), n.dial)
 			giveUp()
 			if err == nil {
 				conn.Close()

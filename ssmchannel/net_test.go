@@ -34,6 +34,7 @@ type faults struct {
 type network struct {
 	peer  *peer
 	token atomic.Int64
+	began time.Time
 
 	mu      sync.Mutex
 	faults  faults
@@ -47,7 +48,7 @@ type network struct {
 }
 
 func newNetwork(p *peer, f faults) *network {
-	return &network{peer: p, faults: f, random: rand.New(rand.NewPCG(f.seed, 2))}
+	return &network{peer: p, began: time.Now(), faults: f, random: rand.New(rand.NewPCG(f.seed, 2))}
 }
 
 func (n *network) set(change func()) {

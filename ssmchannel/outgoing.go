@@ -329,6 +329,25 @@ func (o *outgoing) resendAll(now time.Time) {
 	o.ackedOrd = o.ordinal
 }
 
+// again queues message n once more, unless it is acknowledged or was not sent yet, and reports whether
+// it did: the peer has shown that it hadn't been there.
+func (o *outgoing) again(n int64) bool {
+	s := o.find(n)
+	if s == nil || s.ordinal == 0 || s.lost {
+		return false
+	}
+	s.lost = true
+	o.lost.push(n)
+	return true
+}
+
+// begin forgets what a message before the data has taught that had to wait for the peer itself: the
+// time it took is no round trip, and that it was lost no congestion.
+func (o *outgoing) begin() {
+	o.rtt.provisional = true
+	o.window.reopen()
+}
+
 // oldest returns when the oldest unacknowledged message was first sent; zero
 // when there is none or it was not sent.
 func (o *outgoing) oldest() time.Time {

@@ -25,6 +25,7 @@ type peer struct {
 	number   int64
 	unacked  []peerMessage
 	input    bytes.Buffer
+	started  bool // see peerOptions.startsAfter
 	away     bool // swallows everything, as if its websocket were gone
 	complete time.Time
 	ended    bool
@@ -49,6 +50,7 @@ type peerMessage struct {
 type peerOptions struct {
 	echo        bool
 	noHandshake bool
+	startsAfter time.Duration              // what comes before is lost
 	actions     []agentmsg.RequestedAction // nil: a Port session
 	refuseFor   time.Duration              // no acknowledgement so long after HandshakeComplete
 	pace        time.Duration              // between output messages; default 1 ms
@@ -80,13 +82,14 @@ func (p *peer) run(ctx context.Context) {
 		return
 	}
 	signal(p.kick)
+	wait(ctx, p.opt.startsAfter)
+	p.mu.Lock()
+	p.started = true
+	p.mu.Unlock()
 	if p.opt.noHandshake {
 		p.sendStream(agentmsg.Output, []byte("$ "))
 	} else {
-		request, _ := agentmsg.MarshalPayload(agentmsg.HandshakeRequest{
-			AgentVersion: "3.3.0.0", RequestedClientActions: p.opt.actions,
-		})
-		p.sendStream(agentmsg.HandshakeRequestPayload, request)
+		p.request()
 	}
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -101,6 +104,23 @@ func (p *peer) run(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// request begins the handshake, unless that is done.
+func (p *peer) request() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requestLocked()
+}
+
+func (p *peer) requestLocked() {
+	if p.number > 0 {
+		return
+	}
+	request, _ := agentmsg.MarshalPayload(agentmsg.HandshakeRequest{
+		AgentVersion: "3.3.0.0", RequestedClientActions: p.opt.actions,
+	})
+	p.sendStreamLocked(agentmsg.HandshakeRequestPayload, request)
 }
 
 // attach connects the agent to the client until detach, or until the next attach.
@@ -221,7 +241,7 @@ func (p *peer) receive(frame []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var m agentmsg.Message
-	if p.away || agentmsg.Parse(bytes.Clone(frame), &m) != nil {
+	if p.away || !p.started && p.opt.startsAfter > 0 || agentmsg.Parse(bytes.Clone(frame), &m) != nil {
 		return
 	}
 	switch m.Type {
@@ -272,6 +292,7 @@ func (p *peer) receiveStream(m agentmsg.Message) {
 func (p *peer) process(m agentmsg.Message) bool {
 	switch m.PayloadType {
 	case agentmsg.HandshakeResponsePayload:
+		p.requestLocked() // an answer that came ahead is taken when there is a question
 		p.answers++
 		response, err := agentmsg.ParseHandshakeResponse(m.Payload)
 		for _, a := range response.ProcessedClientActions {

@@ -116,6 +116,9 @@ func (c *Conn) receiveStream(m *agentmsg.Message) error {
 	}
 	c.queueAckLocked(m)
 	if v != due {
+		if c.cfg.AnswerAhead && m.PayloadType == agentmsg.HandshakeRequestPayload {
+			return c.requestedAfterAll(m.Payload)
+		}
 		return nil
 	}
 	c.health.bad = 0

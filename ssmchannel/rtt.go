@@ -10,6 +10,8 @@ type rttEstimator struct {
 	latest    time.Duration
 	least     time.Duration
 	sampled   bool
+	// provisional: the next sample replaces all before it.
+	provisional bool
 }
 
 const (
@@ -30,8 +32,8 @@ const (
 func (r *rttEstimator) sample(rtt time.Duration) {
 	rtt = max(rtt, time.Microsecond)
 	r.latest = rtt
-	if !r.sampled {
-		r.smoothed, r.variation, r.least, r.sampled = rtt, rtt/2, rtt, true
+	if !r.sampled || r.provisional {
+		r.smoothed, r.variation, r.least, r.sampled, r.provisional = rtt, rtt/2, rtt, true, false
 		return
 	}
 	r.least = min(r.least, rtt)

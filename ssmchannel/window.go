@@ -40,6 +40,11 @@ func (w *sendWindow) room(n int) bool {
 	return w.messages == 0 || w.bytes+n <= w.limit && w.messages < w.maxMessages
 }
 
+// reopen forgets all losses.
+func (w *sendWindow) reopen() {
+	w.limit, w.threshold = min(initialWindow, w.maxBytes), w.maxBytes
+}
+
 func (w *sendWindow) add(n int) {
 	w.bytes += n
 	w.messages++

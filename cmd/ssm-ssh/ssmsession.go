@@ -42,17 +42,22 @@ type ssmSession struct {
 	logf  report.Logf
 }
 
+// documentOf is the document that the session is of.
+func documentOf(opts *sshopt.Options) string {
+	if opts.SSMDocument == "" {
+		return defaultDocument
+	}
+	return opts.SSMDocument
+}
+
 // startSession starts a session. Whatever happens, one that was started is ended or remembered.
 func startSession(ctx context.Context, api *awsapi.Client, node target.Target, opts *sshopt.Options, logf report.Logf) (*ssmSession, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
 	in := awsapi.StartInput{
-		Target: node.NodeID, Document: opts.SSMDocument,
+		Target: node.NodeID, Document: documentOf(opts),
 		Parameters: map[string][]string{"portNumber": {strconv.Itoa(opts.Port)}},
-	}
-	if in.Document == "" {
-		in.Document = defaultDocument
 	}
 	if host := remoteHost(opts); host != "" {
 		in.Parameters["host"] = []string{host}
