@@ -159,7 +159,7 @@ func channelConfig(api *awsapi.Client, node target.Target, opts *sshopt.Options,
 			}
 			return ssmchannel.Session(session), err
 		},
-		AnswerAhead:     documentOf(opts) == defaultDocument,
+		AnswerAhead:     opts.SSMAnswerAhead && documentOf(opts) == defaultDocument,
 		GenerateDataKey: api.GenerateDataKey, TargetID: node.NodeID,
 		ResumeFor:    resumeFor(opts.SSMResume),
 		PingInterval: opts.SSMPingInterval,

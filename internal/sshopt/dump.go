@@ -23,7 +23,7 @@ var (
 		kwServerAliveInterval, kwRequiredRSASize,
 	}
 	dumpOwn = [...]keywordID{
-		kwTag, kwVersionAddendum, kwObscureKeystrokeTiming, kwSSMDocument, kwSSMEndpoint, kwSSMKeepAlive,
+		kwTag, kwVersionAddendum, kwObscureKeystrokeTiming, kwSSMAnswerAhead, kwSSMDocument, kwSSMEndpoint, kwSSMKeepAlive,
 		kwSSMMultiplex, kwSSMPayloadBytes, kwSSMPingInterval, kwSSMProfile, kwSSMRegion, kwSSMResume,
 		kwSSMSpareChannels, kwSSMTarget, kwSSMWindowBytes,
 	}

@@ -105,6 +105,7 @@ const (
 	kwServerAliveInterval
 	kwSessionType
 	kwSetEnv
+	kwSSMAnswerAhead
 	kwSSMDocument
 	kwSSMEndpoint
 	kwSSMKeepAlive
@@ -236,6 +237,7 @@ var keywords = [numKeywords]keyword{
 	kwServerAliveInterval:              {"serveraliveinterval", parseDuration, func(p *parser) any { return &p.o.ServerAliveInterval }, nil},
 	kwSessionType:                      {"sessiontype", parseState, func(p *parser) any { return &p.o.SessionType }, statesSession},
 	kwSetEnv:                           {"setenv", parseSetEnv, nil, nil},
+	kwSSMAnswerAhead:                   {"ssmanswerahead", parseState, func(p *parser) any { return &p.o.SSMAnswerAhead }, statesFlag},
 	kwSSMDocument:                      {"ssmdocument", parseString, func(p *parser) any { return &p.o.SSMDocument }, nil},
 	kwSSMEndpoint:                      {"ssmendpoint", parseString, func(p *parser) any { return &p.o.SSMEndpoint }, nil},
 	kwSSMKeepAlive:                     {"ssmkeepalive", parseSSMSpan, func(p *parser) any { return &p.o.SSMKeepAlive }, nil},

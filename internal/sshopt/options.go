@@ -201,6 +201,7 @@ type Options struct {
 	TunnelDevice          string
 
 	// This program's own keywords.
+	SSMAnswerAhead   bool          // answer the agent's handshake before it asks, where the answer is known
 	SSMDocument      string        // SSM document that starts the session; "" = the program's default
 	SSMEndpoint      string        // URL of the SSM API; "" = as the SDK finds it
 	SSMKeepAlive     time.Duration // keepalives against the service's idle time-out; 0 = none

@@ -207,7 +207,7 @@ var defaultNumbers = [...]struct {
 
 var defaultOn = [...]keywordID{
 	kwCanonicalizeFallbackLocal, kwForwardX11Trusted, kwKbdInteractiveAuthentication, kwPasswordAuthentication,
-	kwSSMMultiplex, kwTCPKeepAlive,
+	kwSSMAnswerAhead, kwSSMMultiplex, kwTCPKeepAlive,
 }
 
 var defaultWords = [...]struct {

@@ -95,14 +95,14 @@ func TestParseCommandLine(t *testing.T) {
 			return len(o.IdentityFile) == 1 && strings.HasSuffix(o.IdentityFile[0].Path, "/h") && o.IdentityFile[0].Explicit
 		}},
 		{"default identities", []string{"h"}, func(o *Options) bool { return len(o.IdentityFile) == 7 && !o.IdentityFile[0].Explicit }},
-		{"own keywords", []string{"-oSSMTarget=mi-%h", "-oSSMKeepAlive=no", "-oSSMResume=yes", "-ossmmultiplex no", "-oSSMPayloadBytes=1400", "h"}, func(o *Options) bool {
-			return o.SSMTarget == "mi-h" && o.SSMKeepAlive == 0 && o.SSMResume == 15*time.Minute && !o.SSMMultiplex && o.SSMPayloadBytes == 1400
+		{"own keywords", []string{"-oSSMTarget=mi-%h", "-oSSMKeepAlive=no", "-oSSMResume=yes", "-ossmmultiplex no", "-oSSMPayloadBytes=1400", "-oSSMAnswerAhead=no", "h"}, func(o *Options) bool {
+			return o.SSMTarget == "mi-h" && o.SSMKeepAlive == 0 && o.SSMResume == 15*time.Minute && !o.SSMMultiplex && o.SSMPayloadBytes == 1400 && !o.SSMAnswerAhead
 		}},
 		{"own keywords at their bounds", []string{"-oSSMPayloadBytes=1536", "-oSSMWindowBytes=65536", "-oSSMPingInterval=1m", "-oSSMPingInterval=30", "-oSSMResume=2h", "h"}, func(o *Options) bool {
 			return o.SSMPayloadBytes == 1536 && o.SSMWindowBytes == 64<<10 && o.SSMPingInterval == time.Minute && o.SSMResume == 2*time.Hour
 		}},
 		{"own defaults", []string{"h"}, func(o *Options) bool {
-			return o.SSMTarget == "" && o.SSMKeepAlive == 45*time.Second && o.SSMResume == 15*time.Minute && o.SSMMultiplex && o.SSMSpareChannels == 2
+			return o.SSMTarget == "" && o.SSMKeepAlive == 45*time.Second && o.SSMResume == 15*time.Minute && o.SSMMultiplex && o.SSMAnswerAhead && o.SSMSpareChannels == 2
 		}},
 		{"tokens of newer releases", []string{"-oSetEnv=A=%j-${VALUE}", "-oLocalCommand=%T", "-oPermitLocalCommand=yes", "-J", "x", "h"}, func(o *Options) bool {
 			return o.SetEnv[0] == "A=x-/value" && o.LocalCommand == "NONE"
