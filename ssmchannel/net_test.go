@@ -40,6 +40,7 @@ type network struct {
 	faults  faults
 	random  *rand.Rand
 	steps   int64 // messages handed to a hop, and what came out of one
+	doubled int
 	links   []*memLink
 	refuse  error // answer of dial
 	resume  error // answer of ResumeSession
@@ -225,6 +226,7 @@ func (h *hop) send(frame []byte) {
 	copies := 1
 	if n.random.Float64() < f.duplicate {
 		copies = 2
+		n.doubled++
 	}
 	behind := 0
 	if n.random.Float64() < f.reorder {

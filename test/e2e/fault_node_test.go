@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,4 +125,34 @@ func TestStockClientLearnsWhy(t *testing.T) {
 	if got.status != 255 || !matches(line("connection lost: "), got.stderr) {
 		t.Errorf("%+v", got)
 	}
+}
+
+// TestEveryCommandLearnsWhy has a master lose its way for good while clients of all kinds wait: each of them
+// ends with 255 and the reason.
+func TestEveryCommandLearnsWhy(t *testing.T) {
+	r := newRig(t, lab.Options{})
+	r.open()
+	args := []string{"-o", "SSMResume=3"}
+	r.want(fault{args: args}.call(r, "true"), 0, "", "")
+	var waiting sync.WaitGroup
+	for _, at := range []phase{inUpload, inDownload, inCommand, inCommand} {
+		waiting.Go(func() {
+			got := r.run(fault{args: args, at: at}.victim(r))
+			if got.status != 255 || !matches(line("connection lost: .*not resumed within 3s"), got.stderr) {
+				t.Errorf("%v: %+v", at, got)
+			}
+		})
+	}
+	before := r.lab.Counts()
+	r.await("all to be under way", func() bool {
+		return inUpload.reached(r, before) && inDownload.reached(r, before) && inCommand.reached(r, before)
+	})
+	began := time.Now()
+	cutClientsUnder(lab.FaultSet{RefuseAPI: true, RefuseGateway: true})(r)
+	waiting.Wait()
+	if took := time.Since(began); took > 3*time.Second+endLimit {
+		t.Errorf("it took %v", took)
+	}
+	r.lab.Faults().Clear()
+	r.want(fault{args: args}.call(r, "echo back"), 0, "back\n", "")
 }
