@@ -85,8 +85,9 @@ type Config struct {
 	// ever.
 	NodeSilence time.Duration
 
-	// ResumeFor is how long a lost websocket is tried to be replaced. Default
-	// 15 min; negative: not at all.
+	// ResumeFor is how long a lost websocket is tried to be replaced; an attempt
+	// that has begun by then may take half a minute more. Default 15 min; negative:
+	// not at all.
 	ResumeFor time.Duration
 
 	// HandshakeTimeout bounds Dial, from the first byte to HandshakeComplete.

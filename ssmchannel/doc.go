@@ -89,6 +89,27 @@
 // Close waits for run, which waits for the others. Conn.mu guards the state that
 // they share; no I/O is done with it held.
 //
+// # Waits
+//
+// Every wait ends by itself, but that of a Read or Write for a peer that is well
+// and has nothing to say, or takes nothing; they end as on any net.Conn with
+// their deadline, Close, or the end of the connection.
+//
+//	wait                         bounded by
+//	Dial                         its context, HandshakeTimeout
+//	link.Read                    a ping with nothing after it: PingInterval and PingTimeout
+//	link.Flush                   the same; when the peer sends but does not read: NodeSilence, or
+//	                             twice PingInterval, and PingTimeout
+//	an acknowledgement           NodeSilence; five minutes while others come
+//	an agent that is away        NodeSilence
+//	room for received data       the reader's; the link's end
+//	a new link                   ResumeFor; pauses of 5 s, calls of Resume and dials of 15 s each
+//	sleep of the computer        noticed at the next ping, or with the first byte to be sent
+//	Close                        CloseTimeout for acknowledgements, CloseTimeout for the end
+//	a stream of a session        its context to open, then as Read and Write; with the session
+//
+// Config.Resume, Sign and GenerateDataKey must return when their context ends.
+//
 // # Sources
 //
 // session-manager-plugin 1.3.0.0, xtaci/smux 1.5.15 ("smux") and amazon-ssm-agent 3.3, by file name in the

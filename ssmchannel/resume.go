@@ -41,10 +41,11 @@ func (c *Conn) resume(r *resumption, cause error) (link, error) {
 	r.lost(lost, heard, lived)
 	c.cfg.Logf(1, "ssmchannel: websocket lost after %v: %v", lived.Round(time.Millisecond), cause)
 	for {
-		if time.Since(r.since) >= c.cfg.ResumeFor {
+		left := c.cfg.ResumeFor - time.Since(r.since)
+		if left <= 0 {
 			return nil, edge(lostFor(fmt.Sprintf("not resumed within %v", c.cfg.ResumeFor), cause))
 		}
-		if err := wait(c.life, r.pause()); err != nil {
+		if err := wait(c.life, min(r.pause(), left)); err != nil {
 			return nil, net.ErrClosed
 		}
 		r.attempts++
