@@ -124,8 +124,7 @@ func newConn(s Session, cfg Config, dial dialer) *Conn {
 			window: newSendWindow(cfg.WindowBytes, cfg.WindowMessages, frames.size),
 		},
 	}
-	c.ackTimer = time.NewTimer(0)
-	c.ackTimer.Stop()
+	c.ackTimer = stoppedTimer()
 	c.life, c.cancel = context.WithCancelCause(context.Background())
 	return c
 }

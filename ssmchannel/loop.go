@@ -101,8 +101,22 @@ func (c *Conn) linkLost() {
 	c.health.linkUp, c.health.lostSince = time.Time{}, now
 }
 
+// stoppedTimer returns a timer to be reset.
+//
+// Nowhere here is a timer set that is due already. In the bubbles of the tests such
+// a one runs on the spot, and there Go 1.26 sometimes hangs (golang/go#76052) or,
+// under the race detector, crashes when two do at a time.
+func stoppedTimer() *time.Timer {
+	timer := time.NewTimer(time.Hour)
+	timer.Stop()
+	return timer
+}
+
 // wait returns after d, or earlier with the end of ctx, whose cause it returns.
 func wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return context.Cause(ctx)
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -262,8 +262,13 @@ func (h *hop) send(frame []byte) {
 // schedule arms the timer for the first message; h.mu is held.
 func (h *hop) schedule() {
 	h.armed = len(h.queue) > 0
-	if h.armed {
-		time.AfterFunc(time.Until(h.queue[0].at), h.arrive)
+	if !h.armed {
+		return
+	}
+	if d := time.Until(h.queue[0].at); d > 0 {
+		time.AfterFunc(d, h.arrive)
+	} else {
+		go h.arrive() // see stoppedTimer
 	}
 }
 

@@ -41,7 +41,7 @@ func (b *ackBuilder) build(now time.Time, r ackRecord) []byte {
 // order on the wire is the order of their numbers, and it owns the timer of the
 // outgoing state.
 func (c *Conn) sendLoop(ctx context.Context, l link) error {
-	timer := time.NewTimer(0)
+	timer := stoppedTimer()
 	defer timer.Stop()
 	clock := c.watchClock()
 	for {
@@ -62,7 +62,7 @@ func (c *Conn) sendLoop(ctx context.Context, l link) error {
 		if next.IsZero() {
 			timer.Stop()
 		} else {
-			timer.Reset(time.Until(next))
+			timer.Reset(max(time.Until(next), time.Microsecond))
 		}
 		select {
 		case <-c.sendable:
