@@ -76,15 +76,17 @@ func TestMasterRidesOnMoreConnections(t *testing.T) {
 			var all sync.WaitGroup
 			for i := range clients {
 				all.Go(func() {
-					// With one connection each of the waits ends by itself.
-					run := fmt.Sprintf("touch %[1]s/%[2]d; n=0; until [ $(ls %[1]s | wc -l) -ge %[3]d ] || [ $n -ge %[4]d ]; do "+
-						"n=$((n+1)); sleep 0.05; done; [ $n -lt %[4]d ]", dir, i, clients, map[bool]int{true: 400, false: 4}[tt.more])
-					_, status, ok := runMux(t, m.path, MuxSessionRequest{Command: run})
-					if !ok || tt.more && status != 0 {
+					run := fmt.Sprintf("touch %[1]s/%[2]d; until [ -e %[1]s/go ]; do sleep 0.05; done", dir, i)
+					if _, status, ok := runMux(t, m.path, MuxSessionRequest{Command: run}); !ok || status != 0 {
 						t.Errorf("client %d: status %d, %v", i, status, ok)
 					}
 				})
 			}
+			await(t, "the clients", func() bool {
+				begun, _ := os.ReadDir(dir)
+				return len(begun) == clients || !tt.more && tries.Load() > 0
+			})
+			writeFile(t, filepath.Join(dir, "go"), "", 0o600)
 			all.Wait()
 			if got := prompter.asked.Load(); got != questions {
 				t.Errorf("%d questions for another connection", got-questions)
