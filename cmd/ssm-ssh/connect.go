@@ -35,18 +35,15 @@ func connect(ctx context.Context, opts *sshopt.Options, logf report.Logf) (*sshp
 // dial opens the byte stream to the SSH server.
 func dial(ctx context.Context, opts *sshopt.Options, logf report.Logf) (net.Conn, error) {
 	node, isNode := nodeOf(opts)
-	limited, cancel := ctx, context.CancelFunc(func() {})
-	if opts.ConnectTimeout > 0 {
-		limited, cancel = context.WithTimeoutCause(ctx, opts.ConnectTimeout, errConnectTimeout)
-	}
-	defer cancel()
+	limit := newConnectLimit(ctx, opts.ConnectTimeout)
+	defer limit.release()
 	switch {
 	case isNode:
-		return dialNode(limited, node, opts, logf)
+		return dialNode(limit, node, opts, logf)
 	case opts.ProxyCommand != "":
 		return startProxyCommand(opts.ProxyCommand)
 	default:
-		return dialTCP(limited, opts)
+		return dialTCP(limit.ctx, opts)
 	}
 }
 

@@ -30,13 +30,13 @@ type nodeConn struct {
 
 // dialNode starts a session on a node and connects to sshd in it. Whatever happens, a session that
 // was started is terminated: here on failure, by Close afterwards.
-func dialNode(ctx context.Context, node target.Target, opts *sshopt.Options, logf report.Logf) (net.Conn, error) {
-	session, err := openSessionOn(ctx, node, opts, logf)
+func dialNode(limit *connectLimit, node target.Target, opts *sshopt.Options, logf report.Logf) (net.Conn, error) {
+	session, err := openSessionOn(limit, node, opts, logf)
 	if err != nil {
 		return nil, err
 	}
 	defer session.leave() // connected or not, this was the one who opened it
-	return session.dial(ctx)
+	return session.dial(limit.ctx)
 }
 
 // dial connects to the node's sshd. Where the session's document takes one connection only, that can

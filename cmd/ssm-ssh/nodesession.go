@@ -41,7 +41,7 @@ type nodeSession struct {
 
 // openSessionOn starts a session on a node and opens its data channel. The caller is in it, and leaves
 // it in the end.
-func openSessionOn(ctx context.Context, node target.Target, opts *sshopt.Options, logf report.Logf) (*nodeSession, error) {
+func openSessionOn(limit *connectLimit, node target.Target, opts *sshopt.Options, logf report.Logf) (*nodeSession, error) {
 	if node.NodeID == "" {
 		return nil, &report.Error{Op: "find the node", Target: opts.Host, Err: fmt.Errorf("%q names no managed node", node.Name),
 			Hint: "give its id, i-… or mi-…, as host or by SSMTarget"}
@@ -54,7 +54,7 @@ func openSessionOn(ctx context.Context, node target.Target, opts *sshopt.Options
 			s.close()
 		}
 	}()
-	err := s.open(ctx, node, opts, logf)
+	err := s.open(limit, node, opts, logf)
 	opened = err == nil
 	if err != nil {
 		return nil, err
@@ -63,7 +63,8 @@ func openSessionOn(ctx context.Context, node target.Target, opts *sshopt.Options
 }
 
 // open starts the session and opens its data channel. What it has begun when it fails is for close.
-func (s *nodeSession) open(ctx context.Context, node target.Target, opts *sshopt.Options, logf report.Logf) (err error) {
+func (s *nodeSession) open(limit *connectLimit, node target.Target, opts *sshopt.Options, logf report.Logf) (err error) {
+	ctx := limit.ctx
 	s.api, err = awsapi.New(ctx, awsapi.Options{
 		Region: node.Region, Profile: node.Profile, Endpoint: opts.SSMEndpoint, Target: opts.Host, Logf: logf,
 	})
@@ -71,7 +72,7 @@ func (s *nodeSession) open(ctx context.Context, node target.Target, opts *sshopt
 		return err
 	}
 	defer s.api.ConnectAhead(ctx)()
-	if s.session, err = startSession(ctx, s.api, node, opts, logf); err != nil {
+	if s.session, err = startSession(limit, s.api, node, opts, logf); err != nil {
 		return err
 	}
 	logf(1, "SSM session %s started", s.session.ID)

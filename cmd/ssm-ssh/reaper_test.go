@@ -52,7 +52,7 @@ func newReaperRig(t *testing.T) *reaperRig {
 // start starts a session that is ours.
 func (r *reaperRig) start() *ssmSession {
 	r.Helper()
-	s, err := startSession(r.Context(), r.api, target.Target{NodeID: r.Targets()[0]}, &sshopt.Options{Host: "n", Port: 22}, report.Discard)
+	s, err := startSession(newConnectLimit(r.Context(), 0), r.api, target.Target{NodeID: r.Targets()[0]}, &sshopt.Options{Host: "n", Port: 22, SSMQueueTimeout: time.Minute}, report.Discard)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -138,13 +138,17 @@ func TestReaperFindsASessionByItsTag(t *testing.T) {
 func TestIntentThatBecameNoSession(t *testing.T) {
 	r := newReaperRig(t)
 	r.Faults().FailAPI("StartSession", "TargetNotConnected", 0)
-	opts := &sshopt.Options{Host: "n", Port: 22}
-	if _, err := startSession(t.Context(), r.api, target.Target{NodeID: r.Targets()[0]}, opts, r.logf); err == nil {
+	opts := &sshopt.Options{Host: "n", Port: 22, SSMQueueTimeout: time.Minute}
+	if _, err := startSession(newConnectLimit(t.Context(), 0), r.api, target.Target{NodeID: r.Targets()[0]}, opts, r.logf); err == nil {
 		t.Fatal("no error")
 	}
 	r.wantLeft(0, 0) // a refusal is an answer
 	s := &ssmSession{api: r.api, tag: journal.NewTag(), logf: r.logf}
-	s.intend(t.Context(), awsapi.StartInput{Target: r.Targets()[0]}, target.Target{}, opts)
+	identity, err := r.api.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.intend(identity, awsapi.StartInput{Target: r.Targets()[0]}, target.Target{}, opts)
 	s.release()
 	r.want(r.pass(notTried), reapLater, 0, 1)
 	r.want(r.pass(notTried), reapLater, 0, 1) // it is looked for again without a pause
@@ -280,7 +284,7 @@ func TestPanicEndsTheSession(t *testing.T) {
 				panic(bug)
 			}
 		}
-		openSessionOn(t.Context(), target.Target{NodeID: r.Targets()[0]}, &sshopt.Options{Host: "n", Port: 22}, logf) //nolint:errcheck // panics
+		openSessionOn(newConnectLimit(t.Context(), 0), target.Target{NodeID: r.Targets()[0]}, &sshopt.Options{Host: "n", Port: 22, SSMQueueTimeout: time.Minute}, logf) //nolint:errcheck // panics
 	}()
 	if c := r.Counts(); c.StartSession != 1 {
 		t.Errorf("%d sessions were started", c.StartSession)

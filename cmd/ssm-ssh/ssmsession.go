@@ -50,8 +50,10 @@ func documentOf(opts *sshopt.Options) string {
 	return opts.SSMDocument
 }
 
-// startSession starts a session. Whatever happens, one that was started is ended or remembered.
-func startSession(ctx context.Context, api *awsapi.Client, node target.Target, opts *sshopt.Options, logf report.Logf) (*ssmSession, error) {
+// startSession starts a session when its turn has come. Whatever happens, one that was started is ended or
+// remembered.
+func startSession(limit *connectLimit, api *awsapi.Client, node target.Target, opts *sshopt.Options, logf report.Logf) (*ssmSession, error) {
+	ctx := limit.ctx
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -64,8 +66,15 @@ func startSession(ctx context.Context, api *awsapi.Client, node target.Target, o
 	}
 	s := &ssmSession{api: api, tag: journal.NewTag(), logf: logf}
 	in.Reason = reasonPrefix + s.tag
-	s.intend(ctx, in, node, opts)
-	if err := s.start(ctx, in); err != nil {
+	identity, err := api.Identity(ctx)
+	if err != nil {
+		logf(1, "%v", err) // StartSession will say so
+	}
+	err = newTurns(limit, identity, opts, logf).take(func() error {
+		s.intend(identity, in, node, opts)
+		return s.start(ctx, in)
+	})
+	if err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil {
@@ -77,11 +86,7 @@ func startSession(ctx context.Context, api *awsapi.Client, node target.Target, o
 
 // intend writes down what is about to be started. Without a journal, as where the home folder can't be
 // written, there is a session all the same: it is only not safe from a crash of ours.
-func (s *ssmSession) intend(ctx context.Context, in awsapi.StartInput, node target.Target, opts *sshopt.Options) {
-	identity, err := s.api.Identity(ctx)
-	if err != nil {
-		s.logf(1, "%v", err) // StartSession will say so
-	}
+func (s *ssmSession) intend(identity awsapi.Identity, in awsapi.StartInput, node target.Target, opts *sshopt.Options) {
 	control := ""
 	if opts.ControlPath != "" {
 		control, _ = filepath.Abs(opts.ControlPath) //nolint:errcheck // only where there is no working folder

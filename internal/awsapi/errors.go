@@ -82,6 +82,7 @@ func (c *Client) refusal(call call, api smithy.APIError, err error) (string, err
 	code := api.ErrorCode()
 	switch {
 	case isThrottled(err):
+		cause.err = errors.Join(ErrThrottled, err)
 		return "the account's rate for this call in " + cfg.Region + " is used up; try again in a minute", cause
 	case code == "AccessDeniedException" || code == "AccessDenied" || code == "UnauthorizedOperation":
 		return "the caller needs " + call.permission(cfg.Region), cause

@@ -18,13 +18,9 @@ import (
 )
 
 const (
-	// startAttempts bounds the calls of one StartSession; with the delays below they fill about a
-	// minute, where the context allows as much.
-	startAttempts = 8
-	// unsentAttempts bounds those that never left: a wrong endpoint must not take a minute.
-	unsentAttempts = 3
+	startAttempts  = 8           // of one StartSession, at most
+	unsentAttempts = 3           // of them that never left: a wrong endpoint must not take a minute
 	throttleFirst  = time.Second // the rate is counted per second
-	throttleCap    = 20 * time.Second
 	unsentDelay    = 200 * time.Millisecond
 )
 
@@ -36,23 +32,16 @@ var throttled = []string{
 
 // startRetryer decides whether StartSession may be sent again. The operation has no idempotency
 // token: when the answer is lost a session may live that nobody knows of. So it is sent again only
-// when the service has refused it for its rate or our clock, or when nothing of it has left us.
-// There is one per call.
+// when the service has refused it for our clock, or when nothing of it has left us. A refusal for its
+// rate is the caller's: others of the same account want to hear of it. There is one per call.
 type startRetryer struct {
 	aws.NopRetryer
-	wait     time.Duration // least delay after a refusal for the rate
-	deadline time.Time     // of the call's context; zero is none
-	written  atomic.Bool
-	unsent   int
-	skewed   bool
+	written atomic.Bool
+	unsent  int
+	skewed  bool
 }
 
 var _ aws.RetryerV2 = (*startRetryer)(nil)
-
-func newStartRetryer(ctx context.Context, wait time.Duration) *startRetryer {
-	deadline, _ := ctx.Deadline()
-	return &startRetryer{wait: wait, deadline: deadline}
-}
 
 // traced returns a context in which the retryer sees whether a request has begun to leave.
 func (r *startRetryer) traced(ctx context.Context) context.Context {
@@ -73,11 +62,8 @@ func (r *startRetryer) MaxAttempts() int { return startAttempts }
 
 // IsErrorRetryable is asked once after each failed attempt.
 func (r *startRetryer) IsErrorRetryable(err error) bool {
-	if !r.deadline.IsZero() && time.Until(r.deadline) < r.wait {
-		return false // the refusal tells more than the end of the context would
-	}
 	if isThrottled(err) {
-		return true
+		return false
 	}
 	// The SDK marks a refused signature whose date was off, and signs by AWS's clock from then on.
 	var marked interface{ RetryableError() bool }
@@ -92,25 +78,18 @@ func (r *startRetryer) IsErrorRetryable(err error) bool {
 	return r.unsent < unsentAttempts
 }
 
-// RetryDelay grows exponentially, with full jitter above its least value.
-func (r *startRetryer) RetryDelay(attempt int, err error) (time.Duration, error) {
-	switch {
-	case isThrottled(err):
-		upper := min(throttleCap, r.wait<<min(attempt, 10))
-		delay := r.wait + rand.N(upper-r.wait+1)
-		if !r.deadline.IsZero() {
-			delay = min(delay, max(time.Until(r.deadline)-r.wait, 0))
-		}
-		return delay, nil
-	case r.unsent > 0:
+// RetryDelay has jitter.
+func (r *startRetryer) RetryDelay(int, error) (time.Duration, error) {
+	if r.unsent > 0 {
 		return unsentDelay + rand.N(unsentDelay), nil
-	default:
-		return 0, nil
 	}
+	return 0, nil
 }
 
 // uncertain says whether a session may have been started although the call has failed.
-func (r *startRetryer) uncertain(err error) bool { return r.written.Load() && !answered(err) }
+func (r *startRetryer) uncertain(err error) bool {
+	return r.written.Load() && !answered(err) && !isThrottled(err)
+}
 
 // isThrottled says whether the call was refused for its rate.
 func isThrottled(err error) bool {

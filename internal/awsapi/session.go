@@ -13,6 +13,9 @@ import (
 // ErrSessionGone says that a session has ended for good: there is nothing to resume.
 var ErrSessionGone = errors.New("the session has ended")
 
+// ErrThrottled says that a call came too fast for the account's rate, and was not done.
+var ErrThrottled = errors.New("too many calls")
+
 // Session is what a data channel is opened with. The token is a secret.
 type Session struct {
 	ID        string
@@ -31,12 +34,13 @@ type StartInput struct {
 	Reason     string // shown in the account's logs
 }
 
-// StartSession starts a session. It may be called again by itself only after an error that proves
-// that no session was started; it waits, within ctx, while the account's rate is exceeded.
+// StartSession starts a session. The call is sent again only after an error that proves that no session
+// was started. The error wraps ErrThrottled when the account's rate is exceeded, and ErrMayHaveStarted
+// when a session may live.
 func (c *Client) StartSession(ctx context.Context, in StartInput) (Session, error) {
 	call := call{op: "start session", target: in.Target, operation: "StartSession", document: in.Document}
 	cur := c.current()
-	retryer := newStartRetryer(ctx, c.wait)
+	retryer := new(startRetryer)
 	out, err := cur.api.StartSession(retryer.traced(ctx), &ssm.StartSessionInput{
 		Target: aws.String(in.Target), DocumentName: optional(in.Document),
 		Parameters: in.Parameters, Reason: optional(in.Reason),

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestStartSession(t *testing.T) {
@@ -102,16 +101,15 @@ func TestExpiredCredentialsAreReadAgain(t *testing.T) {
 func drop(http.ResponseWriter) { panic(http.ErrAbortHandler) }
 
 func TestStartSessionIsSentAgainOnlyWhenNothingWasStarted(t *testing.T) {
-	throttle := refusal(400, "ThrottlingException", "Rate exceeded")
 	tests := []struct {
 		name    string
 		answers []answer
 		calls   int
 		ok      bool
 	}{
-		{"throttled", []answer{throttle, sessionAnswer()}, 2, true},
-		{"unavailable", []answer{refusal(503, "ServiceUnavailable", ""), sessionAnswer()}, 2, true},
-		{"too many requests", []answer{refusal(429, "", ""), sessionAnswer()}, 2, true},
+		{"throttled", []answer{refusal(400, "ThrottlingException", "Rate exceeded"), sessionAnswer()}, 1, false},
+		{"unavailable", []answer{refusal(503, "ServiceUnavailable", ""), sessionAnswer()}, 1, false},
+		{"too many requests", []answer{refusal(429, "", ""), sessionAnswer()}, 1, false},
 		{"internal error", []answer{refusal(500, "InternalServerError", ""), sessionAnswer()}, 1, false},
 		{"connection lost after the request", []answer{{do: drop}, sessionAnswer()}, 1, false},
 		{"target not connected", []answer{refusal(400, "TargetNotConnected", "no"), sessionAnswer()}, 1, false},
@@ -140,19 +138,18 @@ func TestTerminateSessionIsSentAgain(t *testing.T) {
 	}
 }
 
-// The refusal tells the user more than the end of a context that came of waiting.
-func TestThrottlingIsReportedWhenTimeIsShort(t *testing.T) {
-	f := newFakeAPI(t, refusal(400, "ThrottlingException", "Rate exceeded"))
-	c := newClient(t, Options{})
-	c.wait = time.Minute
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	_, err := c.StartSession(ctx, StartInput{Target: "mi-1"})
-	if err == nil || !strings.Contains(err.Error(), "ThrottlingException: Rate exceeded") {
-		t.Errorf("error %v, want the refusal itself", err)
+// A refusal for the rate is for the caller to know: the calls of others count, too.
+func TestThrottlingIsTold(t *testing.T) {
+	for _, a := range []answer{refusal(400, "ThrottlingException", "Rate exceeded"), refusal(503, "ServiceUnavailable", ""), refusal(429, "", "")} {
+		newFakeAPI(t, a)
+		_, err := newClient(t, Options{}).StartSession(t.Context(), StartInput{Target: "mi-1"})
+		if !errors.Is(err, ErrThrottled) || errors.Is(err, ErrMayHaveStarted) {
+			t.Errorf("%d: %v", a.status, err)
+		}
 	}
-	if n := len(f.called()); n != 1 {
-		t.Errorf("%d calls", n)
+	newFakeAPI(t, refusal(400, "TargetNotConnected", "no"))
+	if _, err := newClient(t, Options{}).StartSession(t.Context(), StartInput{Target: "mi-1"}); errors.Is(err, ErrThrottled) {
+		t.Errorf("not throttled: %v", err)
 	}
 }
 
@@ -167,32 +164,4 @@ func TestHungAPIKeepsTheCauseOfTheContext(t *testing.T) {
 	if !errors.Is(err, why) || err.Error() != want {
 		t.Errorf("got %v", err)
 	}
-}
-
-func TestRetryDelays(t *testing.T) {
-	throttle := errorWith(t, refusal(400, "ThrottlingException", ""))
-	r := newStartRetryer(context.Background(), throttleFirst)
-	for attempt, upper := range map[int]time.Duration{1: 2 * time.Second, 2: 4 * time.Second, 4: 16 * time.Second, 5: 20 * time.Second, 60: 20 * time.Second} {
-		for range 100 {
-			d, err := r.RetryDelay(attempt, throttle)
-			if err != nil || d < time.Second || d > upper {
-				t.Fatalf("attempt %d: %v, %v; want 1s to %v", attempt, d, err, upper)
-			}
-		}
-	}
-}
-
-// errorWith returns the SDK's error for an answer.
-func errorWith(t *testing.T, a answer) error {
-	t.Helper()
-	newFakeAPI(t, a)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // too short for a second attempt
-	defer cancel()
-	c := newClient(t, Options{})
-	c.wait = time.Minute
-	_, err := c.StartSession(ctx, StartInput{Target: "mi-1"})
-	if err == nil {
-		t.Fatal("no error")
-	}
-	return err
 }

@@ -24,7 +24,7 @@ var (
 	}
 	dumpOwn = [...]keywordID{
 		kwTag, kwVersionAddendum, kwObscureKeystrokeTiming, kwSSMAnswerAhead, kwSSMDocument, kwSSMEndpoint, kwSSMKeepAlive,
-		kwSSMMultiplex, kwSSMPayloadBytes, kwSSMPingInterval, kwSSMProfile, kwSSMRegion, kwSSMResume,
+		kwSSMMultiplex, kwSSMPayloadBytes, kwSSMPingInterval, kwSSMProfile, kwSSMQueueTimeout, kwSSMRegion, kwSSMResume,
 		kwSSMSpareChannels, kwSSMTarget, kwSSMWindowBytes,
 	}
 )

@@ -113,6 +113,7 @@ const (
 	kwSSMPayloadBytes
 	kwSSMPingInterval
 	kwSSMProfile
+	kwSSMQueueTimeout
 	kwSSMRegion
 	kwSSMResume
 	kwSSMSpareChannels
@@ -245,6 +246,7 @@ var keywords = [numKeywords]keyword{
 	kwSSMPayloadBytes:                  {"ssmpayloadbytes", parseSSMInt, func(p *parser) any { return &p.o.SSMPayloadBytes }, nil},
 	kwSSMPingInterval:                  {"ssmpinginterval", parseSSMInterval, func(p *parser) any { return &p.o.SSMPingInterval }, nil},
 	kwSSMProfile:                       {"ssmprofile", parseString, func(p *parser) any { return &p.o.SSMProfile }, nil},
+	kwSSMQueueTimeout:                  {"ssmqueuetimeout", parseSSMSpan, func(p *parser) any { return &p.o.SSMQueueTimeout }, nil},
 	kwSSMRegion:                        {"ssmregion", parseString, func(p *parser) any { return &p.o.SSMRegion }, nil},
 	kwSSMResume:                        {"ssmresume", parseSSMSpan, func(p *parser) any { return &p.o.SSMResume }, nil},
 	kwSSMSpareChannels:                 {"ssmsparechannels", parseInt, func(p *parser) any { return &p.o.SSMSpareChannels }, nil},

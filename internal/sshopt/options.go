@@ -210,6 +210,7 @@ type Options struct {
 	SSMPingInterval  time.Duration // between websocket pings; 0 = the default
 	SSMProfile       string
 	SSMRegion        string
+	SSMQueueTimeout  time.Duration // for how long StartSession waits for its turn; 0 = not at all
 	SSMResume        time.Duration // for how long a lost data channel is resumed; 0 = not at all
 	SSMSpareChannels int           // session channels that a master keeps open ahead of need; 0 = none
 	SSMTarget        string        // the managed node behind this host; "" = the host itself may name one

@@ -194,6 +194,7 @@ var defaultSpans = [...]struct {
 }{
 	{kwForwardX11Timeout, 20 * time.Minute},
 	{kwSSMKeepAlive, 45 * time.Second},
+	{kwSSMQueueTimeout, 10 * time.Minute},
 	{kwSSMResume, 15 * time.Minute},
 }
 

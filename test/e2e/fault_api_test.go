@@ -14,7 +14,9 @@ func apiFaults() []fault {
 	resumeFails := func(f lab.APIFault) func(*rig) { return cutClientsUnder(fails("ResumeSession", f)) }
 	return []fault{
 		{name: "StartSession throttled twice", strike: with(fails("StartSession", lab.APIFault{Code: "ThrottlingException", Times: 2})), seen: apiErrors(2)},
-		{name: "StartSession throttled for ever", full: true, args: []string{"-o", "ConnectTimeout=4"},
+		{name: "StartSession throttled for longer than ConnectTimeout", full: true, args: []string{"-o", "ConnectTimeout=1"},
+			strike: with(fails("StartSession", lab.APIFault{Code: "ThrottlingException", Times: 12})), seen: apiErrors(12)},
+		{name: "StartSession throttled for ever", full: true, args: []string{"-o", "SSMQueueTimeout=4", "-o", "ConnectTimeout=60"},
 			strike: with(fails("StartSession", lab.APIFault{Code: "ThrottlingException"})), ends: line("start session: ThrottlingException"), within: 25 * time.Second},
 		{name: "StartSession without an answer", full: true, args: []string{"-o", "ConnectTimeout=3"},
 			strike: with(fails("StartSession", lab.APIFault{Hang: true})), ends: line("start session: "), within: 25 * time.Second},

@@ -42,15 +42,18 @@ type FaultSet struct {
 
 // APIFault is what a call of one operation meets.
 type APIFault struct {
-	Code        string `json:"code,omitempty"`         // "ThrottlingException", "AccessDeniedException", …
-	Status      int    `json:"status,omitempty"`       // HTTP status; 0 is the usual one of the code
-	Message     string `json:"message,omitempty"`      // empty is the usual text
-	Times       int    `json:"times,omitempty"`        // calls that meet it; 0 is all
-	DelayMillis int    `json:"delay_ms,omitempty"`     // before anything else
-	Hang        bool   `json:"hang,omitempty"`         // no answer until the caller gives up
-	LateMillis  int    `json:"late_ms,omitempty"`      // after the operation is done, before its answer
-	LoseAnswer  bool   `json:"lose_answer,omitempty"`  // the operation is done, the connection dies before the answer
-	EmptyAnswer bool   `json:"empty_answer,omitempty"` // 200 with an empty body
+	Code    string `json:"code,omitempty"`    // "ThrottlingException", "AccessDeniedException", …
+	Status  int    `json:"status,omitempty"`  // HTTP status; 0 is the usual one of the code
+	Message string `json:"message,omitempty"` // empty is the usual text
+	Times   int    `json:"times,omitempty"`   // calls that meet it; 0 is all
+	// PerSecond is a rate that is served; only what comes faster meets the fault. A second's calls may come
+	// at once.
+	PerSecond   float64 `json:"per_second,omitempty"`
+	DelayMillis int     `json:"delay_ms,omitempty"`     // before anything else
+	Hang        bool    `json:"hang,omitempty"`         // no answer until the caller gives up
+	LateMillis  int     `json:"late_ms,omitempty"`      // after the operation is done, before its answer
+	LoseAnswer  bool    `json:"lose_answer,omitempty"`  // the operation is done, the connection dies before the answer
+	EmptyAnswer bool    `json:"empty_answer,omitempty"` // 200 with an empty body
 }
 
 // PathFaults are the probabilities, 0 to 1, of what befalls a message in one direction.
@@ -74,8 +77,27 @@ type Faults struct {
 
 	now atomic.Pointer[FaultSet] // published; never changed in place
 
-	mu   sync.Mutex
-	left map[string]int // calls that an API fault with Times still meets
+	mu    sync.Mutex
+	left  map[string]int // calls that an API fault with Times still meets
+	rates map[string]*rate
+}
+
+// rate is what is left of a served rate, in calls.
+type rate struct {
+	tokens float64
+	since  time.Time
+}
+
+// serves takes a call if there is one left.
+func (r *rate) serves(perSecond float64, now time.Time) bool {
+	most := max(1, perSecond)
+	r.tokens = min(most, r.tokens+perSecond*now.Sub(r.since).Seconds())
+	r.since = now
+	if r.tokens < 1 {
+		return false
+	}
+	r.tokens--
+	return true
 }
 
 func newFaults(l *Lab, set FaultSet) *Faults {
@@ -124,9 +146,10 @@ func (f *Faults) Get() FaultSet {
 
 func (f *Faults) setLocked(set FaultSet) {
 	f.now.Store(&set)
-	f.left = make(map[string]int)
+	f.left, f.rates = make(map[string]int), make(map[string]*rate)
 	for name, fault := range set.API {
 		f.left[name] = fault.Times
+		f.rates[name] = &rate{tokens: max(1, fault.PerSecond), since: time.Now()}
 	}
 }
 
@@ -148,6 +171,9 @@ func (f *Faults) api(operation string) (APIFault, bool) {
 	for _, name := range []string{operation, "*"} {
 		fault, ok := f.now.Load().API[name]
 		if !ok {
+			continue
+		}
+		if fault.PerSecond > 0 && f.rates[name].serves(fault.PerSecond, time.Now()) {
 			continue
 		}
 		if fault.Times > 0 {

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"ssm-ssh/internal/awsapi"
+	"ssm-ssh/internal/governor"
+	"ssm-ssh/internal/journal"
+	"ssm-ssh/internal/report"
+	"ssm-ssh/internal/sshopt"
+)
+
+// errQueueTimeout ends the wait for a turn.
+var errQueueTimeout = errors.New("SSMQueueTimeout is over")
+
+// connectLimit is ConnectTimeout as a context that can be stopped for a while: the time that a session's
+// start waits for its turn doesn't count (docs/decisions/013). It ends with errConnectTimeout.
+type connectLimit struct {
+	ctx context.Context
+	end context.CancelCauseFunc
+
+	mu    sync.Mutex
+	timer *time.Timer // nil: no limit
+	rest  time.Duration
+	since time.Time // when timer was started
+}
+
+// newConnectLimit starts the clock; 0 is no limit. release must be called.
+func newConnectLimit(ctx context.Context, d time.Duration) *connectLimit {
+	l := &connectLimit{rest: d, since: time.Now()}
+	l.ctx, l.end = context.WithCancelCause(ctx)
+	if d > 0 {
+		l.timer = time.AfterFunc(d, func() { l.end(errConnectTimeout) })
+	}
+	return l
+}
+
+// pause stops the clock until the returned function is called.
+func (l *connectLimit) pause() (resume func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer == nil || !l.timer.Stop() {
+		return func() {}
+	}
+	l.rest -= time.Since(l.since)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.since = time.Now()
+		l.timer.Reset(l.rest)
+	}
+}
+
+func (l *connectLimit) release() {
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.end(context.Canceled)
+}
+
+// turns gives the turns to start a session, in which all processes of the user share.
+type turns struct {
+	limit    *connectLimit
+	governor *governor.Governor
+	host     string
+	most     time.Duration // for all waiting together
+	logf     report.Logf
+}
+
+// newTurns returns the turns of an account's API.
+func newTurns(limit *connectLimit, identity awsapi.Identity, opts *sshopt.Options, logf report.Logf) *turns {
+	return &turns{limit: limit, governor: governor.At(pacePath(identity)), host: opts.Host, most: opts.SSMQueueTimeout, logf: logf}
+}
+
+// pacePath is the file of a rate, beside the journal. The service counts by account and region.
+func pacePath(identity awsapi.Identity) string {
+	sum := sha256.Sum256([]byte(identity.Region + "\n" + identity.Endpoint + "\n" + accountOf(identity.AccessKeyID)))
+	name := "pace-" + hex.EncodeToString(sum[:8])
+	j, err := journal.Open()
+	if err != nil {
+		return filepath.Join(os.DevNull, name) // nowhere: each process finds its own pace
+	}
+	dir := filepath.Dir(j.Dir())
+	os.MkdirAll(dir, 0o700) //nolint:errcheck // without it each process finds its own pace
+	return filepath.Join(dir, name)
+}
+
+// take calls start when its turn has come, again and again while it is refused for its rate and there is
+// time. The last refusal says more than that the time is over.
+func (t *turns) take(start func() error) error {
+	ctx, cancel := context.WithTimeoutCause(t.limit.ctx, t.most, errQueueTimeout)
+	defer cancel()
+	if t.most == 0 {
+		return start()
+	}
+	if err := t.wait(ctx, t.governor.Turn); err != nil {
+		return &report.Error{Op: "start session", Target: t.host, Err: err,
+			Hint: "the account's rate for this call is used up; a longer SSMQueueTimeout waits on"}
+	}
+	for {
+		err := start()
+		switch {
+		case err == nil:
+			t.governor.Granted()
+			return nil
+		case !errors.Is(err, awsapi.ErrThrottled):
+			return err
+		}
+		if t.wait(ctx, t.governor.Refused) != nil {
+			return err
+		}
+	}
+}
+
+// wait is a wait of the governor's, without the clock of ConnectTimeout.
+func (t *turns) wait(ctx context.Context, of func(context.Context, func(time.Duration)) error) error {
+	defer t.limit.pause()()
+	return of(ctx, func(rest time.Duration) {
+		t.logf(0, "%s: waiting about %v to start a session, at the account's rate", t.host, max(rest, time.Second).Round(time.Second))
+	})
+}

@@ -1,0 +1,40 @@
+package e2e
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"ssm-ssh/test/lab"
+)
+
+// TestManyHostsAtAThrottledAPI has many calls begin at once, each to a node of its own, where the account
+// may start three sessions a second: all are served, in about the least time.
+func TestManyHostsAtAThrottledAPI(t *testing.T) {
+	hosts := 200
+	if testing.Short() {
+		hosts = 12
+	}
+	const perSecond = 3
+	r := newRig(t, lab.Options{Nodes: hosts, InProcessSSHD: true})
+	r.lab.Faults().Set(lab.FaultSet{API: map[string]lab.APIFault{"StartSession": {Code: "ThrottlingException", PerSecond: perSecond}}})
+	began := time.Now()
+	var calls sync.WaitGroup
+	for _, node := range r.lab.Targets() {
+		calls.Go(func() {
+			// Without a master, so that as many processes as hosts is all there is.
+			got := r.ssh("-o", "ControlPath=none", "-o", "ConnectTimeout=60", node, "echo served")
+			if got.status != 0 || got.stdout != "served\n" {
+				t.Errorf("%s: %+v", node, got)
+			}
+		})
+	}
+	calls.Wait()
+	took := time.Since(began)
+	least := time.Duration(hosts-perSecond) * time.Second / perSecond
+	c := r.lab.Counts()
+	t.Logf("%d hosts in %v, %.2f of the least; %d calls refused", hosts, took, took.Seconds()/least.Seconds(), c.APIErrors)
+	if c.StartSession != int64(hosts) || c.APIErrors == 0 {
+		t.Errorf("%d sessions started, %d calls refused", c.StartSession, c.APIErrors)
+	}
+}
