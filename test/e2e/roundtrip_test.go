@@ -70,7 +70,7 @@ func TestRoundTrips(t *testing.T) {
 		{"OpenSSH alone", stocks(r.path("stock")), 1}, // shows that the ruler sees one more
 	}
 	if !testing.Short() {
-		ways = append(ways, way{"ssh on a master of ours", stocks(r.path("other")), 0},
+		ways = append(ways, way{"ssh on our master", stocks(r.path("other")), 0},
 			way{"without spares", ours(r.path("none"), "-o", "SSMSpareChannels=0"), 1})
 		ours(r.path("other"))
 	}
@@ -130,9 +130,9 @@ func (r *rig) measureFlights(ways []way, times flightTimes) {
 // table counts the round trips, and tells whether all counts are what they should be.
 func (times flightTimes) table(ways []way) (text string, good bool) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "round trips, from the quickest of %d calls at %v and at %v\n%-24s", len(times[flightKey{0, 0, nearDelay}]), nearDelay, farDelay, "")
+	fmt.Fprintf(&b, "round trips, from the quickest of %d measured at %v and at %v\n%-24s", len(times[flightKey{0, 0, nearDelay}]), nearDelay, farDelay, "")
 	for _, w := range ways {
-		fmt.Fprintf(&b, "%20s", w.name)
+		fmt.Fprintf(&b, "%22s", w.name)
 	}
 	good = true
 	for i, f := range flights {
@@ -143,7 +143,7 @@ func (times flightTimes) table(ways []way) (text string, good bool) {
 			// A busy machine may make a count too low, which is no worse; but the ruler must see the two ways
 			// that take one more.
 			good = good && count < f.want+w.more+flightTolerance && count > f.want+w.more-2*flightTolerance
-			fmt.Fprintf(&b, "%13.2f (of %g)", count, f.want+w.more)
+			fmt.Fprintf(&b, "%15.2f (of %g)", count, f.want+w.more)
 		}
 	}
 	return b.String(), good
