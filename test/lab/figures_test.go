@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +30,13 @@ const (
 	// taken behind a relay that accepts at once; the lab charges the round trip of each TCP
 	// handshake, as a network does, so it counts two more.
 	coldConnects = 2
+)
+
+// A figure is the fastest of some tries, since whatever else the machine does only adds to the time. A lab
+// that is too fast shows at once; to show that it isn't too slow takes more tries on a busy machine.
+const (
+	leastTries = 3
+	mostTries  = 10
 )
 
 // TestFigures runs without the race detector, in a test binary of its own if need be: figures of
@@ -64,7 +70,7 @@ func figureCold(t *testing.T) {
 	s := startStock(t, lab.Options{})
 	at := func(rtt time.Duration) time.Duration {
 		s.lab.SetLink(lab.Link{RTT: rtt})
-		return s.median(t, 3, func(ctx context.Context) error {
+		return s.fastest(t, leastTries, func(ctx context.Context) error {
 			_, err := s.ssh(ctx, nil, "true")
 			return err
 		})
@@ -91,26 +97,30 @@ func figureTransfer(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	up := s.median(t, 3, func(ctx context.Context) error {
+	up := func(ctx context.Context) error {
 		out, err := s.ssh(ctx, data, "sha256sum")
 		if err == nil && !strings.HasPrefix(string(out), sum) {
 			return fmt.Errorf("other bytes arrived: %s", out)
 		}
 		return err
-	})
-	down := s.median(t, 3, func(ctx context.Context) error {
+	}
+	down := func(ctx context.Context) error {
 		out, err := s.ssh(ctx, nil, "cat", path)
 		if err == nil && !bytes.Equal(out, data) {
 			return fmt.Errorf("other bytes arrived: %d", len(out))
 		}
 		return err
-	})
+	}
 	for _, f := range []struct {
 		name        string
-		took        time.Duration
+		move        func(context.Context) error
 		least, most float64
 	}{{"up", up, upLeast, upMost}, {"down", down, downLeast, downMost}} {
-		rate := figureBytes / f.took.Seconds()
+		took := s.fastest(t, leastTries, f.move)
+		for tries := leastTries; figureBytes/took.Seconds() < f.least && tries < mostTries; tries++ {
+			took = min(took, s.fastest(t, 1, f.move))
+		}
+		rate := figureBytes / took.Seconds()
 		t.Logf("%s: %.3f MB/s", f.name, rate/1e6)
 		if rate < f.least || rate > f.most {
 			t.Errorf("%s: %.3f MB/s, want %.2f to %.2f", f.name, rate/1e6, f.least/1e6, f.most/1e6)
@@ -118,20 +128,22 @@ func figureTransfer(t *testing.T) {
 	}
 }
 
-// median returns the middle of n times that do takes.
-func (s *stock) median(t *testing.T, n int, do func(context.Context) error) time.Duration {
+// fastest returns the least of n times that do takes.
+func (s *stock) fastest(t *testing.T, n int, do func(context.Context) error) time.Duration {
 	t.Helper()
-	var times []time.Duration
+	var least time.Duration
 	for range n {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		began := time.Now()
 		err := do(ctx)
-		times = append(times, time.Since(began))
+		took := time.Since(began)
 		cancel()
 		if err != nil {
 			t.Fatal(err)
 		}
+		if least == 0 || took < least {
+			least = took
+		}
 	}
-	slices.Sort(times)
-	return times[n/2]
+	return least
 }
