@@ -116,7 +116,7 @@ func runChaos(t *testing.T, seed uint64) *chaos {
 	payload := []int{1, 100, 1024, 1024, 1536}[random.IntN(5)]
 	cfg := Config{
 		PayloadBytes: payload, WindowBytes: 16 << (10 + random.IntN(8)), IncomingBytes: 64 << (10 + random.IntN(4)),
-		NodeSilence: chaosSilence, ResumeFor: chaosResume,
+		NodeSilence: chaosSilence, ResumeFor: chaosResume, AnswerAhead: random.IntN(2) == 0,
 	}
 	c := &chaos{random: random, ends: ending(random.IntN(2 * int(endings)))}
 	if c.ends >= endings { // more than half go on
@@ -345,6 +345,11 @@ func (c *chaos) judge() {
 	}
 	if c.ends != goesOn {
 		c.judgeEnd(c.conn.Err())
+	}
+	c.conn.mu.Lock()
+	defer c.conn.mu.Unlock()
+	if o := &c.conn.out; o.empty() && (o.pipe != 0 || o.window.bytes != 0 || o.window.messages != 0) {
+		c.Errorf("all is acknowledged; %d bytes on their way, window %+v", o.pipe, o.window)
 	}
 }
 

@@ -333,10 +333,11 @@ func (o *outgoing) resendAll(now time.Time) {
 // it did: the peer has shown that it hadn't been there.
 func (o *outgoing) again(n int64) bool {
 	s := o.find(n)
-	if s == nil || s.ordinal == 0 || s.lost {
+	if s == nil || !s.underWay() {
 		return false
 	}
 	s.lost = true
+	o.pipe -= len(s.frame.b)
 	o.lost.push(n)
 	return true
 }
