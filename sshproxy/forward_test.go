@@ -165,7 +165,8 @@ func TestStockForwardFailures(t *testing.T) {
 }
 
 func TestRemotePortZero(t *testing.T) {
-	n := startNode(t, nodeOptions{})
+	// With both families sshd chooses a port that is free in one, and does without the other.
+	n := startNode(t, nodeOptions{lines: []string{"AddressFamily inet"}})
 	m := startMaster(t, n, MasterConfig{})
 	echo := portOf(t, startEcho(t, "tcp4", "127.0.0.1:0"))
 	forward := fmt.Sprintf("0:127.0.0.1:%d", echo)
