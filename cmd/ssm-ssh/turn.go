@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -16,6 +17,9 @@ import (
 	"ssm-ssh/internal/report"
 	"ssm-ssh/internal/sshopt"
 )
+
+// nodePause is the time between two tries to reach a node that is not connected, before jitter.
+const nodePause = 4 * time.Second
 
 // errQueueTimeout ends the wait for a turn.
 var errQueueTimeout = errors.New("SSMQueueTimeout is over")
@@ -70,13 +74,17 @@ type turns struct {
 	limit    *connectLimit
 	governor *governor.Governor
 	host     string
-	most     time.Duration // for all waiting together
+	queue    time.Duration // for all waiting for turns together
+	node     time.Duration // for all waiting for the node
 	logf     report.Logf
+
+	nodeLimit time.Time // the end of the latter, once it has begun
 }
 
 // newTurns returns the turns of an account's API.
 func newTurns(limit *connectLimit, identity awsapi.Identity, opts *sshopt.Options, logf report.Logf) *turns {
-	return &turns{limit: limit, governor: governor.At(pacePath(identity)), host: opts.Host, most: opts.SSMQueueTimeout, logf: logf}
+	return &turns{limit: limit, governor: governor.At(pacePath(identity)), host: opts.Host,
+		queue: opts.SSMQueueTimeout, node: max(opts.SSMWait, opts.ConnectTimeout), logf: logf}
 }
 
 // pacePath is the file of a rate, beside the journal. The service counts by account and region.
@@ -92,31 +100,62 @@ func pacePath(identity awsapi.Identity) string {
 	return filepath.Join(dir, name)
 }
 
-// take calls start when its turn has come, again and again while it is refused for its rate and there is
-// time. The last refusal says more than that the time is over.
+// take calls start when its turn has come, again and again while there is time and the call is refused for
+// its rate or because the node isn't there yet. The last refusal says more than that the time is over.
 func (t *turns) take(start func() error) error {
-	ctx, cancel := context.WithTimeoutCause(t.limit.ctx, t.most, errQueueTimeout)
+	ctx, cancel := context.WithTimeoutCause(t.limit.ctx, t.queue, errQueueTimeout)
 	defer cancel()
-	if t.most == 0 {
-		return start()
-	}
-	if err := t.wait(ctx, t.governor.Turn); err != nil {
+	if err := t.first(ctx); err != nil {
 		return &report.Error{Op: "start session", Target: t.host, Err: err,
 			Hint: "the account's rate for this call is used up; a longer SSMQueueTimeout waits on"}
 	}
 	for {
 		err := start()
+		var over error
 		switch {
 		case err == nil:
 			t.governor.Granted()
 			return nil
-		case !errors.Is(err, awsapi.ErrThrottled):
+		case errors.Is(err, awsapi.ErrThrottled):
+			over = t.wait(ctx, t.governor.Refused)
+		case errors.Is(err, awsapi.ErrNotConnected):
+			over = t.awaitNode(ctx)
+		default:
 			return err
 		}
-		if t.wait(ctx, t.governor.Refused) != nil {
+		if over != nil {
 			return err
 		}
 	}
+}
+
+// first waits for the first turn. Who doesn't want to wait at all takes none.
+func (t *turns) first(ctx context.Context) error {
+	if t.queue == 0 {
+		return context.Cause(t.limit.ctx)
+	}
+	return t.wait(ctx, t.governor.Turn)
+}
+
+// awaitNode waits a little for a node that isn't connected, and for another turn.
+func (t *turns) awaitNode(ctx context.Context) error {
+	t.governor.Granted()
+	now := time.Now()
+	if t.nodeLimit.IsZero() {
+		t.nodeLimit = now.Add(t.node)
+	}
+	pause := nodePause*3/4 + rand.N(nodePause/2)
+	if now.Add(pause).After(t.nodeLimit) {
+		return awsapi.ErrNotConnected
+	}
+	t.logf(0, "%s: not connected to Systems Manager; trying for another %v", t.host, t.nodeLimit.Sub(now).Round(time.Second))
+	defer t.limit.pause()() // nodeLimit is what counts
+	select {
+	case <-time.After(pause):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return t.wait(ctx, t.governor.Turn)
 }
 
 // wait is a wait of the governor's, without the clock of ConnectTimeout.

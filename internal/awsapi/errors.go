@@ -93,6 +93,7 @@ func (c *Client) refusal(call call, api smithy.APIError, err error) (string, err
 	case slices.Contains(clockCodes, code):
 		return clockHint(api), cause
 	case code == "TargetNotConnected":
+		cause.err = errors.Join(ErrNotConnected, err)
 		return "is the node's SSM agent running and online in " + cfg.Region + "?", cause
 	case code == "InvalidDocument":
 		return "is there a document " + call.document + " in " + cfg.Region + "? SSMDocument names another", cause

@@ -16,6 +16,10 @@ var ErrSessionGone = errors.New("the session has ended")
 // ErrThrottled says that a call came too fast for the account's rate, and was not done.
 var ErrThrottled = errors.New("too many calls")
 
+// ErrNotConnected says that the node's agent is not online, or not yet: after a start it may take the
+// service a minute or two to see it.
+var ErrNotConnected = errors.New("the node is not connected")
+
 // Session is what a data channel is opened with. The token is a secret.
 type Session struct {
 	ID        string
@@ -35,7 +39,7 @@ type StartInput struct {
 }
 
 // StartSession starts a session. The call is sent again only after an error that proves that no session
-// was started. The error wraps ErrThrottled when the account's rate is exceeded, and ErrMayHaveStarted
+// was started. The error wraps ErrNotConnected when the node is offline, ErrThrottled when the account's rate is exceeded, and ErrMayHaveStarted
 // when a session may live.
 func (c *Client) StartSession(ctx context.Context, in StartInput) (Session, error) {
 	call := call{op: "start session", target: in.Target, operation: "StartSession", document: in.Document}

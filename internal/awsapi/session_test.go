@@ -148,8 +148,8 @@ func TestThrottlingIsTold(t *testing.T) {
 		}
 	}
 	newFakeAPI(t, refusal(400, "TargetNotConnected", "no"))
-	if _, err := newClient(t, Options{}).StartSession(t.Context(), StartInput{Target: "mi-1"}); errors.Is(err, ErrThrottled) {
-		t.Errorf("not throttled: %v", err)
+	if _, err := newClient(t, Options{}).StartSession(t.Context(), StartInput{Target: "mi-1"}); errors.Is(err, ErrThrottled) || !errors.Is(err, ErrNotConnected) {
+		t.Errorf("not connected: %v", err)
 	}
 }
 

@@ -25,7 +25,7 @@ var (
 	dumpOwn = [...]keywordID{
 		kwTag, kwVersionAddendum, kwObscureKeystrokeTiming, kwSSMAnswerAhead, kwSSMDocument, kwSSMEndpoint, kwSSMKeepAlive,
 		kwSSMMultiplex, kwSSMPayloadBytes, kwSSMPingInterval, kwSSMProfile, kwSSMQueueTimeout, kwSSMRegion, kwSSMResume,
-		kwSSMSpareChannels, kwSSMTarget, kwSSMWindowBytes,
+		kwSSMSpareChannels, kwSSMTarget, kwSSMWait, kwSSMWindowBytes,
 	}
 )
 

@@ -118,6 +118,7 @@ const (
 	kwSSMResume
 	kwSSMSpareChannels
 	kwSSMTarget
+	kwSSMWait
 	kwSSMWindowBytes
 	kwStdinNull
 	kwStreamLocalBindMask
@@ -251,6 +252,7 @@ var keywords = [numKeywords]keyword{
 	kwSSMResume:                        {"ssmresume", parseSSMSpan, func(p *parser) any { return &p.o.SSMResume }, nil},
 	kwSSMSpareChannels:                 {"ssmsparechannels", parseInt, func(p *parser) any { return &p.o.SSMSpareChannels }, nil},
 	kwSSMTarget:                        {"ssmtarget", parseString, func(p *parser) any { return &p.o.SSMTarget }, nil},
+	kwSSMWait:                          {"ssmwait", parseSSMSpan, func(p *parser) any { return &p.o.SSMWait }, nil},
 	kwSSMWindowBytes:                   {"ssmwindowbytes", parseSSMInt, func(p *parser) any { return &p.o.SSMWindowBytes }, nil},
 	kwStdinNull:                        {"stdinnull", parseState, func(p *parser) any { return &p.o.StdinNull }, statesFlag},
 	kwStreamLocalBindMask:              {"streamlocalbindmask", parseBindMask, nil, nil},

@@ -214,6 +214,7 @@ type Options struct {
 	SSMResume        time.Duration // for how long a lost data channel is resumed; 0 = not at all
 	SSMSpareChannels int           // session channels that a master keeps open ahead of need; 0 = none
 	SSMTarget        string        // the managed node behind this host; "" = the host itself may name one
+	SSMWait          time.Duration // for how long a node that is not connected is waited for; 0 = for ConnectTimeout
 	SSMWindowBytes   int           // unacknowledged bytes; 0 = the default
 }
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,4 +38,28 @@ func TestManyHostsAtAThrottledAPI(t *testing.T) {
 	if c.StartSession != int64(hosts) || c.APIErrors == 0 {
 		t.Errorf("%d sessions started, %d calls refused", c.StartSession, c.APIErrors)
 	}
+}
+
+// TestNodeThatComesLater: a node that is still booting is waited for, ConnectTimeout or not; one that
+// isn't there is reported as soon as there is no time left for another try.
+func TestNodeThatComesLater(t *testing.T) {
+	r := newRig(t, lab.Options{})
+	r.lab.Node(0).StopAgent()
+	began := time.Now()
+	got := r.ssh("-o", "ConnectTimeout=1", r.target(), "true")
+	if took := time.Since(began); got.status != 255 || !strings.Contains(got.stderr, "TargetNotConnected") || took > 10*time.Second {
+		t.Errorf("after %v: %+v", took, got)
+	}
+	refused := r.lab.Counts().APIErrors
+	var call sync.WaitGroup
+	call.Go(func() {
+		got := r.ssh("-o", "ConnectTimeout=2", "-o", "SSMWait=1m", r.target(), "echo there")
+		if got.status != 0 || got.stdout != "there\n" || !strings.Contains(got.stderr, "not connected to Systems Manager") {
+			t.Errorf("%+v", got)
+		}
+	})
+	r.await("the first try", func() bool { return r.lab.Counts().APIErrors > refused })
+	r.lab.Node(0).StartAgent()
+	call.Wait()
+	r.wantSessions(1)
 }
