@@ -162,6 +162,50 @@ func TestKilledMastersSocketIsReplaced(t *testing.T) {
 	r.await("the end of the killed one's session", func() bool { return r.lab.Counts().LiveSessions == 1 })
 }
 
+// TestThoseWhoWaitTakeOver: the call that makes the master fails, and one that has waited for it makes it
+// then; only the first has anything to say.
+func TestThoseWhoWaitTakeOver(t *testing.T) {
+	r := newRig(t, lab.Options{})
+	r.lab.Faults().FailAPI("StartSession", "AccessDeniedException", 1)
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			got := r.ssh(r.target(), fmt.Sprintf("echo %d", i))
+			if got.status == 255 && strings.Contains(got.stderr, "ssm:StartSession") { // the right that is missing
+				failed.Add(1)
+				return
+			}
+			r.want(got, 0, fmt.Sprintf("%d\n", i), "")
+		})
+	}
+	wg.Wait()
+	if failed.Load() != 1 {
+		t.Errorf("%d calls failed, want the one that was refused", failed.Load())
+	}
+	r.wantSessions(1)
+}
+
+// TestWaitingEndsWithConnectTimeout: who waits for another's master doesn't wait longer than for its own.
+func TestWaitingEndsWithConnectTimeout(t *testing.T) {
+	r := newRig(t, lab.Options{})
+	r.lab.Faults().Set(lab.FaultSet{API: map[string]lab.APIFault{"StartSession": {Hang: true, Times: 1}}})
+	first := r.prepare(exec.Command(binary, r.target(), "true"))
+	if err := first.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { first.Process.Signal(syscall.SIGTERM); first.Wait() }()
+	r.await("the first call's master", func() bool { return masterBelow(r.runtime, 0) != 0 })
+	began := time.Now()
+	got := r.ssh("-o", "ConnectTimeout=1", r.target(), "true")
+	if got.status != 255 || !strings.Contains(got.stderr, "ConnectTimeout") {
+		t.Errorf("got %+v", got)
+	}
+	if took := time.Since(began); took < time.Second || took > 15*time.Second {
+		t.Errorf("it took %v, want a second", took)
+	}
+}
+
 // squatter is a listener on a control path that is no control master.
 type squatter struct {
 	name    string

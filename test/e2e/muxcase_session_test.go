@@ -62,16 +62,18 @@ func (p *pairing) showAgent() {
 // showFiles carries files by all that Ansible, people and tools use.
 func (p *pairing) showFiles() {
 	testenv.Need(p.T, "rsync", "git")
-	data := make([]byte, short(64<<20, 256<<10)) // down from the node comes less than 1 MB/s
-	rand.Read(data)
+	up := make([]byte, short(64<<20, 256<<10))
+	down := up[:short(8<<20, 128<<10)] // less than 1 MB/s comes from a node
+	rand.Read(up)
 	dir := p.path("files" + p.name())
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		p.Fatal(err)
 	}
 	os.Chmod(dir, 0o777)
-	local := dir + "/local"
-	if err := os.WriteFile(local, data, 0o644); err != nil {
-		p.Fatal(err)
+	for name, data := range map[string][]byte{"up": up, "down": down} {
+		if err := os.WriteFile(dir+"/"+name, data, 0o644); err != nil {
+			p.Fatal(err)
+		}
 	}
 	program, err := exec.LookPath(p.program())
 	if err != nil {
@@ -80,7 +82,7 @@ func (p *pairing) showFiles() {
 	over := []string{"-S", program, "-F", "none", "-o", "ControlPath=" + p.cp}
 	shell := program + " -F none -S " + p.cp
 	sftp := exec.Command("sftp", append(over, "-q", "-b", "-", "x")...)
-	sftp.Stdin = strings.NewReader(fmt.Sprintf("put %[1]s %[2]s/sftp.there\nget %[2]s/sftp.there %[2]s/sftp\n", local, dir))
+	sftp.Stdin = strings.NewReader(fmt.Sprintf("put %[1]s/up %[1]s/sftp.up\nget %[1]s/down %[1]s/sftp.down\n", dir))
 	git := func(args ...string) *exec.Cmd {
 		cmd := exec.Command("git", args...)
 		cmd.Env = []string{"GIT_SSH_COMMAND=" + shell, "GIT_CONFIG_GLOBAL=/dev/null"}
@@ -88,10 +90,10 @@ func (p *pairing) showFiles() {
 	}
 	for _, cmd := range []*exec.Cmd{
 		sftp,
-		exec.Command("scp", append(over, "-q", local, "x:"+dir+"/scp")...),
-		exec.Command("scp", append(over, "-q", "-O", "x:"+local, dir+"/scp-O")...),
-		exec.Command("rsync", "-e", shell, local, "x:"+dir+"/rsync"),
-		exec.Command("rsync", "-e", shell, "x:"+local, dir+"/rsync-back"),
+		exec.Command("scp", append(over, "-q", dir+"/up", "x:"+dir+"/scp.up")...),
+		exec.Command("scp", append(over, "-q", "-O", "x:"+dir+"/down", dir+"/scp-O.down")...),
+		exec.Command("rsync", "-e", shell, dir+"/up", "x:"+dir+"/rsync.up"),
+		exec.Command("rsync", "-e", shell, "x:"+dir+"/down", dir+"/rsync.down"),
 		exec.Command("git", "init", "-q", "--bare", dir+"/repository"),
 		git("clone", "-q", "-u", "git -c safe.directory=* upload-pack", "x:"+dir+"/repository", dir+"/clone"),
 	} {
@@ -99,7 +101,11 @@ func (p *pairing) showFiles() {
 			p.Errorf("%s: %+v", cmd.Args, got)
 		}
 	}
-	for _, name := range []string{"sftp", "scp", "scp-O", "rsync", "rsync-back"} {
+	for _, name := range []string{"sftp.up", "sftp.down", "scp.up", "scp-O.down", "rsync.up", "rsync.down"} {
+		data := up
+		if strings.HasSuffix(name, ".down") {
+			data = down
+		}
 		if got, err := os.ReadFile(dir + "/" + name); err != nil || !bytes.Equal(got, data) {
 			p.Errorf("%s: %d bytes of %d, %v", name, len(got), len(data), err)
 		}
