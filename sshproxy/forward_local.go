@@ -203,7 +203,7 @@ func (l *pathListener) Close() error {
 func (f *Forwarder) serveLocal(l net.Listener, fwd Forward) {
 	acceptAll(f.life, l, f.cfg.Logf, func(conn net.Conn) {
 		f.wg.Go(func() {
-			f.during(conn, describe(fwd), func() {
+			f.during(conn, f.describe(fwd), func() {
 				defer conn.Close()
 				f.serveConn(conn, fwd)
 			})

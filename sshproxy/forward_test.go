@@ -250,7 +250,7 @@ func TestOurForwards(t *testing.T) {
 			}
 			for _, fwd := range []Forward{local, remote} {
 				if err := c.CancelForward(testContext(t), fwd); err != nil {
-					t.Errorf("cancelling %s: %v", describe(fwd), err)
+					t.Errorf("cancelling %+v: %v", fwd, err)
 				}
 			}
 			err = c.CancelForward(testContext(t), local)

@@ -55,7 +55,7 @@ func (s *muxServer) handleForward(ctx context.Context, m *forwardMessage) error 
 		}
 		return s.conn.send(&plainMessage{Kind: muxOK, ID: m.ID})
 	}
-	if !s.master.allowed(ctx, questionForward, describe(fwd), s.master.cfg.Host) {
+	if !s.master.allowed(ctx, questionForward, s.master.forwards.describe(fwd), s.master.cfg.Host) {
 		return s.deny(m.ID)
 	}
 	port, err := s.master.forwards.Open(fwd)
@@ -73,7 +73,7 @@ func (s *muxServer) handleForward(ctx context.Context, m *forwardMessage) error 
 
 // failForward puts the reason in OpenSSH's words; the details are the log's.
 func (s *muxServer) failForward(id uint32, fwd Forward, err error) error {
-	s.master.cfg.Logf(1, "%s: %v", describe(fwd), err)
+	s.master.cfg.Logf(1, "%s: %v", s.master.forwards.describe(fwd), err)
 	var text *TextError
 	switch {
 	case errors.Is(err, errForwardInvalid):
@@ -86,14 +86,21 @@ func (s *muxServer) failForward(id uint32, fwd Forward, err error) error {
 }
 
 // describe names a forward in questions and in the log (mux.c, format_forward).
-func describe(fwd Forward) string {
+func (f *Forwarder) describe(fwd Forward) string {
+	listen := fwd.Listen
+	if listen.Path == "" && listen.Host == "" {
+		listen.Host = "LOCALHOST"
+		if f.cfg.GatewayPorts && fwd.Kind != ForwardRemote {
+			listen.Host = "*"
+		}
+	}
 	switch fwd.Kind {
 	case ForwardLocal:
-		return fmt.Sprintf("local forward %s -> %s", fwd.Listen, fwd.Connect)
+		return fmt.Sprintf("local forward %s -> %s", listen, fwd.Connect)
 	case ForwardRemote:
-		return fmt.Sprintf("remote forward %s -> %s", fwd.Listen, fwd.Connect)
+		return fmt.Sprintf("remote forward %s -> %s", listen, fwd.Connect)
 	default:
-		return fmt.Sprintf("dynamic forward %s", fwd.Listen)
+		return fmt.Sprintf("dynamic forward %s -> *", listen)
 	}
 }
 

@@ -25,7 +25,7 @@ const (
 	questionSession   = "Allow shared connection to %s? "
 	questionStdio     = "Allow forward to %s:%d? "
 	questionForward   = "Open %s on %s?"
-	questionProxy     = "Allow multiplex proxy connection? "
+	questionProxy     = "Allow multiplex proxy connection?"
 	questionTerminate = "Terminate shared connection to %s? "
 	questionStop      = "Disable further multiplexing on shared connection to %s? "
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"ssm-ssh/internal/sshopt"
+	"ssm-ssh/internal/tty"
 	"ssm-ssh/sshproxy"
 )
 
@@ -56,8 +57,23 @@ func masterConfig(opts *sshopt.Options, identity string, client *sshproxy.Client
 		cfg.Extensions = []sshproxy.Extension{{Name: identityExtension, Value: identity}}
 		cfg.Environment = new(adopter).adopt
 	}
+	if opts.ControlMaster == sshopt.ControlMasterAsk || opts.ControlMaster == sshopt.ControlMasterAutoAsk {
+		cfg.Ask = confirmer(log)
+	}
 	if node, ok := client.NetConn().(*nodeConn); ok {
 		cfg.Status = node.session.status
 	}
 	return cfg
+}
+
+// confirmer has the user confirm what clients ask for, through ssh-askpass (ssh_config(5), ControlMaster).
+func confirmer(log *logSink) func(ctx context.Context, question string) bool {
+	prompter := new(tty.Prompter)
+	return func(ctx context.Context, question string) bool {
+		yes, err := prompter.Confirm(ctx, question)
+		if err != nil {
+			log.Logf(1, "%s%v", question, err)
+		}
+		return yes && err == nil
+	}
 }

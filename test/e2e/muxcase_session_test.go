@@ -59,6 +59,53 @@ func (p *pairing) showAgent() {
 	in.want(in.run(in.clientOf(willing, "-A", "x", ask)), 0, "The agent has no identities.\nstatus 1\n", "")
 }
 
+// showAsk: a master with ControlMaster ask has each request confirmed by ssh-askpass.
+func (p *pairing) showAsk() {
+	dir := p.path("ask" + p.name())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		p.Fatal(err)
+	}
+	answer := func(word string) {
+		if err := os.WriteFile(dir+"/answer", []byte(word+"\n"), 0o600); err != nil {
+			p.Fatal(err)
+		}
+	}
+	const askpass = "#!/bin/sh\necho \"$SSH_ASKPASS_PROMPT: $1\" >>%[1]s/asked\nexec cat %[1]s/answer\n"
+	if err := os.WriteFile(dir+"/askpass", fmt.Appendf(nil, askpass, dir), 0o700); err != nil {
+		p.Fatal(err)
+	}
+	in := *p
+	in.rig = p.within(p.T)
+	in.env = append(in.env[:len(in.env):len(in.env)], "DISPLAY=:99", "SSH_ASKPASS="+dir+"/askpass")
+	answer("yes")
+	path := in.master("-o", "ControlMaster=autoask")
+	answer("no")
+	own := p.direct(p.program(), "echo own")
+	p.want(p.sharing(own, path, "no"), 0, "own\n", "Master refused session request: Permission denied\r\n")
+	p.want(p.run(p.clientOf(path, "-O", "stop", "x")), 255, "", "Master refused stop listening request: Permission denied\r\n")
+	p.want(p.run(p.clientOf(path, "-O", "exit", "x")), 255, "", "Master refused termination request: Permission denied\r\n")
+	p.want(p.run(p.clientOf(path, "-W", "127.0.0.1:1", "x")), 255, "", "Master refused stdio forwarding request: Permission denied\r\n")
+	p.want(p.run(p.clientOf(path, "-O", "forward", "-L", "1:127.0.0.1:1", "x")), 255, "",
+		"Master refused forwarding request: Permission denied\r\nmuxclient: master forward request failed\r\n")
+	p.want(p.run(p.clientOf(path, "-O", "check", "x")), 0, "", fmt.Sprintf("Master running (pid=%d)\r\n", p.masterPID(path)))
+	answer("")
+	p.want(p.run(p.clientOf(path, "x", "echo granted")), 0, "granted\n", "")
+	host := "127.0.0.1"
+	if p.ourMaster {
+		host = p.target()
+	}
+	asked, err := os.ReadFile(dir + "/asked")
+	want := strings.ReplaceAll("confirm: Allow shared connection to NODE? \nconfirm: Allow shared connection to NODE? \n"+
+		"confirm: Disable further multiplexing on shared connection to NODE? \nconfirm: Terminate shared connection to NODE? \n"+
+		"confirm: Allow forward to 127.0.0.1:1? \nconfirm: Open local forward LOCALHOST:1 -> 127.0.0.1:1 on NODE?\n"+
+		"confirm: Allow shared connection to NODE? \n", "NODE", host)
+	if string(asked) != want || err != nil {
+		p.Errorf("asked %q, %v\nwant  %q", asked, err, want)
+	}
+	answer("yes")
+	p.want(p.run(p.clientOf(path, "-O", "exit", "x")), 0, "", "Exit request sent.\r\n")
+}
+
 // showFiles carries files by all that Ansible, people and tools use.
 func (p *pairing) showFiles() {
 	testenv.Need(p.T, "rsync", "git")

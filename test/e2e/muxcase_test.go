@@ -99,6 +99,7 @@ var muxCases = []muxCase{
 		p.want(p.run(cmd), 4, "display=\n", "")
 	}},
 	{name: "41 agent", show: (*pairing).showAgent},
+	{name: "41 ControlMaster ask", show: (*pairing).showAsk},
 	{name: "42 files", show: (*pairing).showFiles},
 	{name: "43 in a row and at once", show: (*pairing).showMany},
 	{name: "44 descriptors", show: (*pairing).showDescriptors},
