@@ -20,7 +20,7 @@ import (
 )
 
 // An ending is a way in which a process that owns a session comes to its end. Whatever it is, no session,
-// worker or record is left: at once where the process has a say in it, else when the next one starts.
+// worker, child of sshd's or record is left: at once where the process has a say in it, else when the next one starts.
 type ending struct {
 	name   string
 	full   bool // through a master not in short mode; on a connection of its own always
@@ -128,9 +128,9 @@ func (e ending) test(t *testing.T, shared bool) {
 		r.await("the master's end", func() bool { return masterBelow(r.runtime, 0) == 0 && len(r.living()) == 0 })
 		r.want(r.ssh("-S", "none", r.target(), "true"), 0, "", "")
 	}
-	r.await("the end of session, worker and record", func() bool {
+	r.await("the end of session, worker, sshd's child and record", func() bool {
 		c := r.lab.Counts()
-		return c.LiveSessions == 0 && c.LiveWorkers == 0 && len(r.records()) == 0
+		return c.LiveSessions == 0 && c.LiveWorkers == 0 && r.lab.Node(0).SSHDChildren() == 0 && len(r.records()) == 0
 	})
 	if c := r.lab.Counts(); c.StartSession == 0 || c.TerminateSession < c.StartSession {
 		t.Errorf("%d sessions started, %d asked to end", c.StartSession, c.TerminateSession)

@@ -46,7 +46,7 @@ func killRounds(t *testing.T, rounds int) {
 		r.endImplicitMasters()
 		r.await(fmt.Sprintf("the end of what round %d has left", i), func() bool {
 			c := r.lab.Counts()
-			return c.LiveSessions == 1 && c.LiveWorkers == 1 && len(r.sockets()) == 0
+			return c.LiveSessions == 1 && c.LiveWorkers == 1 && r.lab.Node(0).SSHDChildren() == 0 && len(r.sockets()) == 0
 		})
 		if t.Failed() {
 			break

@@ -99,6 +99,12 @@ func (s *inProcess) freeze(on bool) {
 	}
 }
 
+func (s *inProcess) children() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.commands)
+}
+
 func (s *inProcess) stop() error {
 	s.mu.Lock()
 	if s.listener != nil {

@@ -27,6 +27,7 @@ type Node struct {
 type sshServer interface {
 	start(ctx context.Context) error
 	freeze(on bool)
+	children() int
 	stop() error // ends it and everything it started
 	port() string
 	hostKeys() []string // authorized_keys form
@@ -62,6 +63,9 @@ func (n *Node) StartSSHD(ctx context.Context) error { return n.sshd.start(ctx) }
 // Freeze stops the node's sshd and the processes of its sessions where they are, or lets them go
 // on: the node reads nothing and answers nothing, while its agent lives.
 func (n *Node) Freeze(on bool) { n.sshd.freeze(on) }
+
+// SSHDChildren returns how many processes sshd has for its connections, its commands' included.
+func (n *Node) SSHDChildren() int { return n.sshd.children() }
 
 // Reboot ends every process of the node without a farewell, leaves it down for a while, and brings
 // it back. Sessions are not told: they stay until terminated or idle.

@@ -204,6 +204,15 @@ func (s *sshdProcess) freeze(on bool) {
 	signal(append(descendants(s.cmd.Process.Pid), s.cmd.Process.Pid), sig)
 }
 
+func (s *sshdProcess) children() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return 0
+	}
+	return len(descendants(s.cmd.Process.Pid))
+}
+
 func (s *sshdProcess) endLocked() {
 	if s.cmd == nil {
 		return
