@@ -262,3 +262,13 @@ func TestWarmCallsDontReap(t *testing.T) {
 	}
 	r.await("the end of the killed one's session", func() bool { return r.lab.Counts().LiveSessions == 1 })
 }
+
+// Where nothing can be written, as without a home, there is a connection and a warning.
+func TestWithoutAJournal(t *testing.T) {
+	r := newRig(t, lab.Options{})
+	cmd := exec.Command(binary, "-S", "none", r.target(), "echo here")
+	cmd.Env = []string{"XDG_STATE_HOME=" + os.DevNull + "/nowhere"}
+	if got := r.run(cmd); got.status != 0 || got.stdout != "here\n" || !matches(line("keep a journal of sessions: .*idle time-out"), got.stderr) {
+		t.Errorf("got %+v", got)
+	}
+}
