@@ -64,6 +64,8 @@
 // A master has one connection to its server, and more where Config.Another gives them and clients wait
 // for a session: docs/decisions/009.
 //
+// A Client in proxy mode (MuxClient.Proxied) has the same ones; its connection's end is also its reader.
+//
 // Session channels are opened by the queue, some of them ahead of need: with a channel that is open
 // already, a command costs one round trip (env, pty-req and exec leave together), one that reads its
 // stdin two, since sshd opens its window only when the command runs.

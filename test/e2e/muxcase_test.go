@@ -101,7 +101,7 @@ var muxCases = []muxCase{
 	{name: "41 agent", show: (*pairing).showAgent},
 	{name: "41 ControlMaster ask", show: (*pairing).showAsk},
 	{name: "42 files", show: (*pairing).showFiles},
-	{name: "43 in a row and at once", show: (*pairing).showMany},
+	{name: "43 in a row and at once", long: true, show: (*pairing).showMany},
 	{name: "44 descriptors", show: (*pairing).showDescriptors},
 	{name: "44 nonblocking pipes", show: (*pairing).showNonblocking},
 	{name: "44 socketpair for both", show: (*pairing).showSocketPair},
@@ -181,7 +181,7 @@ var muxCases = []muxCase{
 		p.want(p.call("-W", "127.0.0.1:1", "x"), 255, "", "Stdio forwarding request failed: Session open refused by peer\r\n")
 	}},
 	{name: "53 substitution returns at once", show: (*pairing).showSubstitution},
-	{name: "53 persist time", show: (*pairing).showPersist},
+	{name: "53 persist time", long: true, show: (*pairing).showPersist},
 	{name: "54 three at once on a cold path", once: true, show: (*pairing).showThreeAtOnce},
 	{name: "54 three at once on a dead master's path", once: true, show: (*pairing).showThreeAtOnceOnStale},
 	{name: "55 paths", show: (*pairing).showPaths},
@@ -225,7 +225,7 @@ func short(full, short int) int {
 }
 
 func (p *pairing) showMany() {
-	row, most := short(200, 10), short(50, 15)
+	row, most := 200, 50
 	if !p.ourMaster {
 		most = 8 // of sshd's ten; beyond, only ours has its clients wait
 	}
