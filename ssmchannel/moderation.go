@@ -25,10 +25,10 @@ const (
 	bulkGap = 4 * time.Millisecond
 	// queuedGap is the longest time between two messages of which the second was there already.
 	queuedGap = 300 * time.Microsecond
-	// readPause is how long a message may wait in the socket. It is within what the agent takes for
-	// noise in the round trip (agent: session/config/config.go, ClockGranularity, 10 ms), so that it
-	// repeats nothing.
-	readPause = 8 * time.Millisecond
+	// readPause is how long a message may wait in the socket. The agent sees a round trip that is longer by
+	// half of it and varies by a quarter; it repeats what is older than the one and four times the other,
+	// or 10 ms (agent: session/config/config.go, ClockGranularity), so nothing on this account.
+	readPause = 12 * time.Millisecond
 )
 
 // took takes note of a message with that many bytes of payload.
