@@ -45,7 +45,7 @@ func build(t testing.TB) {
 		return
 	}
 	for _, cmd := range []*exec.Cmd{
-		exec.Command("make", "-s", "-C", "../..", "build", "BIN="+program),
+		exec.Command("make", "-s", "-C", "../..", "build", "CGO_ENABLED=0", "BIN="+program),
 		exec.Command("go", "build", "-o", usage, "./usage"),
 	} {
 		if out, err := cmd.CombinedOutput(); err != nil {
