@@ -1,10 +1,9 @@
 package bench
 
 import (
+	"bufio"
 	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"sync"
@@ -16,8 +15,8 @@ const (
 	// idleTime is how long nobody does anything, and idleSample how finely that is watched.
 	idleTime   = time.Minute
 	idleSample = 250 * time.Millisecond
-	// idleGoal is a websocket ping every 15 s (ssmchannel, defaultPingInterval).
-	idleGoal = "<= 4, the keepalives"
+	// idleGoal is a websocket ping every 15 s (ssmchannel, defaultPingInterval), and its answer.
+	idleGoal = "<= 8, the keepalives"
 	// rest is how long after its last client a master has returned memory (cmd/ssm-ssh, restTime).
 	rest = 7 * time.Second
 	// crowd is how many commands run at once in heavy use: three times what sshd takes on a connection.
@@ -35,7 +34,7 @@ func BenchmarkIdle(b *testing.B) {
 	sides := []*side{{pids: []int{master}}, {pids: []int{ssh, childOf(b, ssh)}}}
 	for b.Loop() {
 		for _, s := range sides {
-			s.wakeUps = append(s.wakeUps, 0)
+			s.moments = append(s.moments, 0)
 		}
 		for range idleTime / idleSample {
 			<-time.After(idleSample)
@@ -45,39 +44,39 @@ func BenchmarkIdle(b *testing.B) {
 		}
 	}
 	b.ReportMetric(0, "ns/op")
-	report(row{fmt.Sprintf("idle for %v", idleTime), "wake-ups", sides[0].wakeUps, sides[1].wakeUps, "ssh + plugin", idleGoal})
+	report(row{fmt.Sprintf("idle for %v", idleTime), fmt.Sprintf("of %d moments", idleTime/idleSample), sides[0].moments, sides[1].moments, "ssh + plugin", idleGoal})
 }
 
 // side is the processes of one of the two.
 type side struct {
 	pids     []int
-	switches int // of all, at the last look
-	ran      bool
-	wakeUps  []float64 // moments in which one of them has run, by iteration
+	switches int       // of all, at the last look
+	moments  []float64 // in which one of them has run, by iteration
 }
 
-// look counts a moment that has begun since the last look.
+// look counts the moment since the last look, if anything has run in it.
 func (s *side) look(t testing.TB) {
 	t.Helper()
 	sum := 0
 	for _, pid := range s.pids {
 		sum += switches(t, pid)
 	}
-	first := s.switches == 0
-	ran := sum != s.switches && !first
-	if ran && !s.ran {
-		s.wakeUps[len(s.wakeUps)-1]++
+	if s.switches != 0 && sum != s.switches {
+		s.moments[len(s.moments)-1]++
 	}
-	s.ran, s.switches = ran, sum
+	s.switches = sum
 }
 
 // idlePlugin leaves ssh and the plugin with a connection and nothing to do; the result is ssh.
 func (r *rig) idlePlugin() int {
 	r.Helper()
-	ready := filepath.Join(r.dir, "ready")
-	cmd := exec.Command(r.ssh, r.stockArgs(r.pluginCommand(), "touch "+ready+"; cat")...)
+	cmd := exec.Command(r.ssh, r.stockArgs(r.pluginCommand(), "echo ready; cat")...)
 	cmd.Env, cmd.Dir = r.env, r.dir
 	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		r.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -85,16 +84,10 @@ func (r *rig) idlePlugin() int {
 		r.Fatal(err)
 	}
 	r.Cleanup(func() { stdin.Close(); cmd.Wait() })
-	for {
-		if _, err := os.Stat(ready); err == nil {
-			return cmd.Process.Pid
-		}
-		select {
-		case <-time.After(pause):
-		case <-r.Context().Done():
-			r.Fatal("ssh and the plugin don't connect")
-		}
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" {
+		r.Fatalf("ssh and the plugin say %q: %v", line, err)
 	}
+	return cmd.Process.Pid
 }
 
 // BenchmarkMemory tells what the processes have resident.
