@@ -4,12 +4,6 @@ export CGO_ENABLED ?= 0
 # An older Go fetches the one that go.mod asks for, also where its distribution has switched that off.
 export GOTOOLCHAIN ?= auto
 
-# One set of build tags for the program, its tests and the checks of the code; scripts get it by the
-# environment. urfave_cli_no_docs leaves out a generator of manual pages, which at every start of the
-# program takes 0.5 ms and 1.2 MB.
-TAGS      := urfave_cli_no_docs
-export GOFLAGS := $(strip $(GOFLAGS) -tags=$(TAGS))
-
 BIN       := bin/ssm-ssh
 FUZZTIME  ?= 30s
 BENCHTIME ?= 5x

@@ -33,10 +33,12 @@ type rule struct {
 // The table. A package without an entry is held to that of the longest path above it.
 var table = map[string]rule{
 	"cmd/ssm-ssh": {may: reasons{
-		"ssm-ssh":                  "the packages meet here and nowhere else",
-		"github.com/urfave/cli/v2": "admin verbs; see verbFiles",
-		"golang.org/x/crypto/ssh":  "types in the surface of sshproxy",
-		"golang.org/x/sys":         "the caller's descriptors",
+		"ssm-ssh":                             "the packages meet here and nowhere else",
+		"github.com/peterbourgon/ff/v3/ffcli": "admin verbs; see verbFiles",
+		"golang.org/x/crypto/ssh":             "types in the surface of sshproxy",
+		"golang.org/x/sys":                    "the caller's descriptors",
+	}, never: reasons{
+		"text/template": "has the linker keep all methods of all types, 8 MiB: docs/decisions/007",
 	}},
 	"sshproxy": {may: reasons{
 		"ssm-ssh/internal/fdpass": "mux clients hand over their descriptors",
@@ -113,7 +115,7 @@ const alone = "/"
 // verbFiles are the only files that may import the parser of the admin verbs.
 var verbFiles = []string{"cmd/ssm-ssh/admin.go", "cmd/ssm-ssh/lab.go", "cmd/ssm-ssh/sessions.go"}
 
-const verbParser = "github.com/urfave/cli"
+const verbParser = "github.com/peterbourgon/ff"
 
 // imports is what `go list` says of a package.
 type imports struct {

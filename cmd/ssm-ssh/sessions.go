@@ -3,81 +3,99 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/urfave/cli/v2"
+	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"ssm-ssh/internal/awsapi"
 	"ssm-ssh/internal/journal"
 	"ssm-ssh/internal/report"
 )
 
-func sessionsCommand() *cli.Command {
-	account := []cli.Flag{
-		&cli.StringFlag{Name: "region", Usage: "region of the account's sessions"},
-		&cli.StringFlag{Name: "profile", Usage: "profile of the AWS configuration"},
-	}
-	return &cli.Command{
-		Name:  "sessions",
-		Usage: "show the SSM sessions of this program, and end those that are left behind",
-		Subcommands: []*cli.Command{
-			{
-				Name: "list", Usage: "list sessions: those that this user's calls have started here",
-				Flags: append([]cli.Flag{
-					&cli.BoolFlag{Name: "all", Usage: "all that are active in the account and region, whoever has started them"},
-					&cli.BoolFlag{Name: "json", Usage: "as JSON"},
-				}, account...),
-				Action: func(c *cli.Context) error { return sessionsAction(c, 0, 0, (*sessionsVerb).list) },
-			},
-			{
-				Name: "kill", Usage: "terminate sessions", ArgsUsage: "ID… | --stale | --all-mine",
-				Flags: append([]cli.Flag{
-					&cli.BoolFlag{Name: "stale", Usage: "those whose process has died"},
-					&cli.BoolFlag{Name: "all-mine", Usage: "all that the caller owns in the account and region, whatever has started them"},
-				}, account...),
-				Action: func(c *cli.Context) error { return sessionsAction(c, 0, -1, (*sessionsVerb).kill) },
-			},
-			{
-				Name: "gc", Usage: "terminate the sessions, and remove the sockets and files, of processes that have died",
-				Action: func(c *cli.Context) error { return sessionsAction(c, 0, 0, (*sessionsVerb).collect) },
-			},
-		},
-		Action: func(*cli.Context) error { return cli.Exit("sessions: say list, kill or gc", exitUsage) },
+func sessionsCommand() *ffcli.Command {
+	return &ffcli.Command{
+		Name:        "sessions",
+		ShortUsage:  "ssm-ssh sessions list | kill | gc",
+		ShortHelp:   "show the SSM sessions of this program, and end those that are left behind",
+		Subcommands: []*ffcli.Command{sessionsList(), sessionsKill(), sessionsCollect()},
+		Exec:        func(context.Context, []string) error { return usageErrorf("sessions: say list, kill or gc") },
 	}
 }
 
-// sessionsVerb is one call of the verb.
+func sessionsList() *ffcli.Command {
+	v := newSessionsVerb("list")
+	v.flags.BoolVar(&v.all, "all", false, "all that are active in the account and region, whoever has started them")
+	v.flags.BoolVar(&v.json, "json", false, "as JSON")
+	v.accountFlags()
+	return v.command("ssm-ssh sessions list [options]", "list sessions: those that this user's calls have started here", v.list)
+}
+
+func sessionsKill() *ffcli.Command {
+	v := newSessionsVerb("kill")
+	v.takesIDs = true
+	v.flags.BoolVar(&v.stale, "stale", false, "those whose process has died")
+	v.flags.BoolVar(&v.allMine, "all-mine", false, "all that the caller owns in the account and region, whatever has started them")
+	v.accountFlags()
+	return v.command("ssm-ssh sessions kill [options] ID… | --stale | --all-mine", "terminate sessions", v.kill)
+}
+
+func sessionsCollect() *ffcli.Command {
+	v := newSessionsVerb("gc")
+	return v.command("ssm-ssh sessions gc", "terminate the sessions, and remove the sockets and files, of processes that have died", v.collect)
+}
+
+// sessionsVerb is one of the verbs, and one call of it.
 type sessionsVerb struct {
-	*cli.Context
+	name     string
+	flags    *flag.FlagSet
+	takesIDs bool
+
+	all, json, stale, allMine bool
+	region, profile           string
+
 	out     io.Writer
 	journal *journal.Journal
 	reaper  *reaper
 	failed  bool // something was said on stderr
 }
 
-// sessionsAction runs a verb with between least and most arguments (most <0: any number).
-func sessionsAction(c *cli.Context, least, most int, run func(*sessionsVerb) error) error {
-	if n := c.Args().Len(); n < least || most >= 0 && n > most {
-		return cli.Exit(fmt.Sprintf("sessions %s: takes no %q", c.Command.Name, c.Args().First()), exitUsage)
+func newSessionsVerb(name string) *sessionsVerb {
+	return &sessionsVerb{name: name, flags: newFlags(name), out: os.Stdout}
+}
+
+// accountFlags adds the options that name an account.
+func (v *sessionsVerb) accountFlags() {
+	v.flags.StringVar(&v.region, "region", "", "region of the account's sessions")
+	v.flags.StringVar(&v.profile, "profile", "", "profile of the AWS configuration")
+}
+
+func (v *sessionsVerb) command(usage, help string, run func(ctx context.Context, ids []string) error) *ffcli.Command {
+	return &ffcli.Command{Name: v.name, ShortUsage: usage, ShortHelp: help, FlagSet: v.flags,
+		Exec: func(ctx context.Context, args []string) error { return v.run(ctx, args, run) }}
+}
+
+// run is a call of a verb.
+func (v *sessionsVerb) run(ctx context.Context, args []string, run func(context.Context, []string) error) error {
+	if len(args) > 0 && !v.takesIDs {
+		return usageErrorf("sessions %s: takes no %q", v.name, args[0])
 	}
 	j, err := journal.Open()
 	if err != nil {
-		return cli.Exit(err, exitFailed)
+		return &verbError{status: exitFailed, err: err}
 	}
-	v := &sessionsVerb{Context: c, out: c.App.Writer, journal: j, reaper: newReaper(j, report.Discard)}
+	v.journal, v.reaper = j, newReaper(j, report.Discard)
 	defer v.reaper.close()
-	var usage cli.ExitCoder
-	switch err := run(v); {
-	case errors.As(err, &usage):
+	var chosen *verbError
+	switch err := run(ctx, args); {
+	case errors.As(err, &chosen):
 		return err
-	case err != nil:
-		return cli.Exit(err, exitFailed)
-	case v.failed:
-		return cli.Exit("", exitFailed)
+	case err != nil, v.failed:
+		return &verbError{status: exitFailed, err: err}
 	}
 	return nil
 }
@@ -89,27 +107,26 @@ func (v *sessionsVerb) fail(err error) {
 }
 
 // api is the account that the flags and the environment name.
-func (v *sessionsVerb) api() (*awsapi.Client, error) {
-	return awsapi.New(v.Context.Context, awsapi.Options{Region: v.String("region"), Profile: v.String("profile")})
+func (v *sessionsVerb) api(ctx context.Context) (*awsapi.Client, error) {
+	return awsapi.New(ctx, awsapi.Options{Region: v.region, Profile: v.profile})
 }
 
 // kill terminates what the arguments name.
-func (v *sessionsVerb) kill() error {
-	ids := v.Args().Slice()
+func (v *sessionsVerb) kill(ctx context.Context, ids []string) error {
 	ways := 0
-	for _, way := range []bool{v.Bool("stale"), v.Bool("all-mine"), len(ids) > 0} {
+	for _, way := range []bool{v.stale, v.allMine, len(ids) > 0} {
 		if way {
 			ways++
 		}
 	}
 	switch {
 	case ways != 1:
-		return cli.Exit("sessions kill: takes ids, --stale or --all-mine, one of them", exitUsage)
-	case v.Bool("stale"):
-		v.reapAll()
+		return usageErrorf("sessions kill: takes ids, --stale or --all-mine, one of them")
+	case v.stale:
+		v.reapAll(ctx)
 		return nil
-	case v.Bool("all-mine"):
-		return v.killMine()
+	case v.allMine:
+		return v.killMine(ctx)
 	}
 	items, err := v.journal.List()
 	if err != nil {
@@ -118,9 +135,9 @@ func (v *sessionsVerb) kill() error {
 	for _, id := range ids {
 		i := slices.IndexFunc(items, func(it journal.Item) bool { return it.Session == id })
 		if i >= 0 {
-			err = v.killKnown(items[i])
+			err = v.killKnown(ctx, items[i])
 		} else {
-			err = v.killUnknown(id)
+			err = v.killUnknown(ctx, id)
 		}
 		if err != nil {
 			v.fail(err)
@@ -133,8 +150,8 @@ func (v *sessionsVerb) kill() error {
 
 // killKnown ends a session of the journal as its owner. The record of a living process is that one's to
 // remove; nobody else would remove those of other hosts.
-func (v *sessionsVerb) killKnown(it journal.Item) error {
-	ctx, cancel := context.WithTimeout(v.Context.Context, reapLimit)
+func (v *sessionsVerb) killKnown(ctx context.Context, it journal.Item) error {
+	ctx, cancel := context.WithTimeout(ctx, reapLimit)
 	defer cancel()
 	if it.State == journal.Stale {
 		if result, mine := v.reaper.reap(ctx, it.Tag); mine {
@@ -152,31 +169,31 @@ func (v *sessionsVerb) killKnown(it journal.Item) error {
 
 // killUnknown ends a session that the journal doesn't know. TerminateSession is answered with success
 // whatever the id, so the account is asked for it first.
-func (v *sessionsVerb) killUnknown(id string) error {
-	api, err := v.api()
+func (v *sessionsVerb) killUnknown(ctx context.Context, id string) error {
+	api, err := v.api(ctx)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	found, err := api.ActiveSessions(v.Context.Context, awsapi.SessionQuery{ID: id})
+	found, err := api.ActiveSessions(ctx, awsapi.SessionQuery{ID: id})
 	if err == nil && len(found) == 0 {
 		return fmt.Errorf("there is no active session %s; --region and --profile name where to look", id)
 	}
-	return api.TerminateSession(v.Context.Context, id) // where the list is refused, this may be granted
+	return api.TerminateSession(ctx, id) // where the list is refused, this may be granted
 }
 
 // killMine ends all sessions of the caller.
-func (v *sessionsVerb) killMine() error {
-	api, err := v.api()
+func (v *sessionsVerb) killMine(ctx context.Context) error {
+	api, err := v.api(ctx)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	me, err := api.Caller(v.Context.Context)
+	me, err := api.Caller(ctx)
 	if err != nil {
 		return err
 	}
-	all, err := api.ActiveSessions(v.Context.Context, awsapi.SessionQuery{})
+	all, err := api.ActiveSessions(ctx, awsapi.SessionQuery{})
 	if err != nil {
 		return err
 	}
@@ -184,7 +201,7 @@ func (v *sessionsVerb) killMine() error {
 		if info.Owner != me {
 			continue
 		}
-		if err := api.TerminateSession(v.Context.Context, info.ID); err != nil {
+		if err := api.TerminateSession(ctx, info.ID); err != nil {
 			v.fail(err)
 			continue
 		}
@@ -196,8 +213,8 @@ func (v *sessionsVerb) killMine() error {
 func (v *sessionsVerb) ended(id string) { fmt.Fprintf(v.out, "%s terminated\n", id) }
 
 // collect is gc.
-func (v *sessionsVerb) collect() error {
-	v.reapAll()
+func (v *sessionsVerb) collect(ctx context.Context, _ []string) error {
+	v.reapAll(ctx)
 	if removed := tidyRuntime(true, report.Discard); removed > 0 {
 		fmt.Fprintf(v.out, "%d sockets and locks removed\n", removed)
 	}
@@ -205,9 +222,9 @@ func (v *sessionsVerb) collect() error {
 }
 
 // reapAll ends the sessions of processes that have died.
-func (v *sessionsVerb) reapAll() {
+func (v *sessionsVerb) reapAll(ctx context.Context) {
 	always := func(journal.Item) bool { return true }
-	for result := range v.reaper.pass(v.Context.Context, always, v.Context.Context.Done()) {
+	for result := range v.reaper.pass(ctx, always, ctx.Done()) {
 		switch result.outcome {
 		case reapEnded:
 			v.ended(result.Session)

@@ -34,33 +34,33 @@ type listed struct {
 }
 
 // list shows our own sessions, or the account's.
-func (v *sessionsVerb) list() error {
+func (v *sessionsVerb) list(ctx context.Context, _ []string) error {
 	items, err := v.journal.List()
 	if err != nil {
 		return err
 	}
 	var all []listed
-	if v.Bool("all") {
-		api, err := v.api()
+	if v.all {
+		api, err := v.api(ctx)
 		if err != nil {
 			return err
 		}
 		defer api.Close()
-		active, err := api.ActiveSessions(v.Context.Context, awsapi.SessionQuery{})
+		active, err := api.ActiveSessions(ctx, awsapi.SessionQuery{})
 		if err != nil {
 			return err
 		}
-		all = v.listActive(active, items)
+		all = v.listActive(ctx, active, items)
 	} else {
-		all = v.listOurs(items)
+		all = v.listOurs(ctx, items)
 	}
-	if v.Bool("json") {
+	if v.json {
 		return writeJSON(v.out, all)
 	}
 	return writeTable(v.out, all, time.Now())
 }
 
-func (v *sessionsVerb) listOurs(items []journal.Item) []listed {
+func (v *sessionsVerb) listOurs(ctx context.Context, items []journal.Item) []listed {
 	all := []listed{}
 	for _, it := range items {
 		l := listed{
@@ -68,7 +68,7 @@ func (v *sessionsVerb) listOurs(items []journal.Item) []listed {
 			Region: it.Region, Profile: it.Profile, Document: it.Document, PID: it.PID, Control: it.Control,
 		}
 		if it.State == journal.Live && it.Control != "" && it.Session != "" {
-			if s, err := askMaster(v.Context.Context, it.Control); err == nil && s.Session == it.Session {
+			if s, err := askMaster(ctx, it.Control); err == nil && s.Session == it.Session {
 				l.Idle, l.Bytes = &s.Idle, &s.Bytes
 			}
 		}
@@ -118,13 +118,13 @@ func askMaster(ctx context.Context, path string) (s sessionStatus, err error) {
 }
 
 // listActive lists the account's sessions; of ours among them the journal knows more.
-func (v *sessionsVerb) listActive(active []awsapi.SessionInfo, items []journal.Item) []listed {
+func (v *sessionsVerb) listActive(ctx context.Context, active []awsapi.SessionInfo, items []journal.Item) []listed {
 	all := []listed{}
 	for _, info := range active {
 		l := listed{State: strings.ToLower(info.Status)}
 		ours := func(it journal.Item) bool { return it.Session == info.ID || info.Reason == reasonPrefix+it.Tag }
 		if i := slices.IndexFunc(items, ours); i >= 0 {
-			l = v.listOurs(items[i : i+1])[0]
+			l = v.listOurs(ctx, items[i : i+1])[0]
 		}
 		l.Session, l.Target, l.Owner, l.Document, l.Started = info.ID, info.Target, info.Owner, info.Document, info.Started
 		all = append(all, l)

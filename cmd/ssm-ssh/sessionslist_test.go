@@ -39,7 +39,7 @@ func TestAgeText(t *testing.T) {
 func TestSessionsOfOthersAreSafeToPrint(t *testing.T) {
 	v := new(sessionsVerb)
 	var out bytes.Buffer
-	if err := writeTable(&out, v.listActive([]awsapi.SessionInfo{{ID: "x-1", Owner: "a\x1b[2Jb", Status: "Connected"}}, nil), time.Now()); err != nil {
+	if err := writeTable(&out, v.listActive(t.Context(), []awsapi.SessionInfo{{ID: "x-1", Owner: "a\x1b[2Jb", Status: "Connected"}}, nil), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.ContainsRune(out.Bytes(), 0x1b) || !bytes.Contains(out.Bytes(), []byte("a?[2Jb")) || !bytes.Contains(out.Bytes(), []byte("connected")) {
