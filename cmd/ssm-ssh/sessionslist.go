@@ -124,7 +124,7 @@ func (v *sessionsVerb) listActive(ctx context.Context, active []awsapi.SessionIn
 		l := listed{State: strings.ToLower(info.Status)}
 		ours := func(it journal.Item) bool { return it.Session == info.ID || info.Reason == reasonPrefix+it.Tag }
 		if i := slices.IndexFunc(items, ours); i >= 0 {
-			l = v.listOurs(ctx, items[i : i+1])[0]
+			l = v.listOurs(ctx, items[i:i+1])[0]
 		}
 		l.Session, l.Target, l.Owner, l.Document, l.Started = info.ID, info.Target, info.Owner, info.Document, info.Started
 		all = append(all, l)
