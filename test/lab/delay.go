@@ -90,6 +90,7 @@ func (c *hopConn) Close() error {
 
 // abort resets the connection and drops what is under way.
 func (c *hopConn) abort() {
+	hardClose(c.Conn) // before the pumps learn of it: pumpOut closes the socket as well
 	c.in.finish(net.ErrClosed)
 	c.in.discard()
 	c.out.discard()

@@ -151,8 +151,13 @@ func (h *hop) close() {
 
 // reset closes c so that its peer sees a reset instead of an end.
 func reset(c net.Conn) {
+	hardClose(c)
+	c.Close()
+}
+
+// hardClose has whoever closes c reset it.
+func hardClose(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		t.SetLinger(0)
 	}
-	c.Close()
 }
