@@ -156,7 +156,7 @@ func TestManyMoreThanMaxSessionsAtTheSameTime(t *testing.T) {
 	}
 	r.wantSessions(1)
 	if !testing.Short() { // they are kept for a while
-		r.eventually("giving the connections back", func() bool { return r.sshdConnections() == 1 })
+		r.await("giving the connections back", func() bool { return r.sshdConnections() == 1 })
 	}
 	r.want(r.run(r.forwarding(path, "-O", "exit")), 0, "", "Exit request sent.\r\n")
 	if c := r.settled(); c.LiveSessions != 0 {

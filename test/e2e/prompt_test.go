@@ -66,7 +66,7 @@ func TestAgent(t *testing.T) {
 	}
 	defer func() { agent.Process.Kill(); agent.Wait() }()
 	r.env = append(r.env, "SSH_AUTH_SOCK="+socket)
-	r.eventually("the agent", func() bool {
+	r.await("the agent", func() bool {
 		return r.run(exec.Command("ssh-add", "-q", r.labEnv("SSM_SSH_LAB_KEY"))).status == 0
 	})
 	r.writeConfig("config", r.target(), "IdentityFile none", "UserKnownHostsFile "+r.labEnv("SSM_SSH_LAB_KNOWN_HOSTS"))

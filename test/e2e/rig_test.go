@@ -192,13 +192,3 @@ func (r *rig) wantSessions(n int64) {
 		r.Errorf("%d sessions started, want %d", got, n)
 	}
 }
-
-// eventually waits for a condition that something else brings about, for a bounded time.
-func (r *rig) eventually(what string, holds func() bool) {
-	r.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); <-time.After(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			r.Fatalf("%s: not in time", what)
-		}
-	}
-}
