@@ -147,26 +147,16 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // read reads from one of the two queues; readable tells of bytes in it.
-func (c *Conn) read(from *byteQueue, readable <-chan struct{}, p []byte) (int, error) {
-	for {
-		passed := c.readDeadline.wait()
-		switch {
-		case isClosed(c.closed):
-			return 0, c.opError("read", net.ErrClosed)
-		case isClosed(passed):
-			return 0, c.opError("read", os.ErrDeadlineExceeded)
-		}
-		n, over, err := c.take(from, p)
-		if n > 0 || over || len(p) == 0 {
-			return n, err
-		}
-		select {
-		case <-readable:
-		case <-passed:
-		case <-c.closed:
-		case <-c.done:
-		}
+func (c *Conn) read(from *byteQueue, readable <-chan struct{}, p []byte) (n int, err error) {
+	blocked := attempt(&c.readDeadline, readable, c.closed, c.done, func() bool {
+		var over bool
+		n, over, err = c.take(from, p)
+		return n > 0 || over || len(p) == 0
+	})
+	if blocked != nil {
+		return 0, c.opError("read", blocked)
 	}
+	return n, err
 }
 
 // take moves received bytes to p. over is true when no more will come; err then
@@ -237,25 +227,16 @@ func (c *Conn) newFrame(kind agentmsg.PayloadType, payload []byte) *frame {
 }
 
 // waitWindow queues f as soon as the window has room; nil takes no room.
-func (c *Conn) waitWindow(f *frame) error {
-	for {
-		passed := c.writeDeadline.wait()
-		switch {
-		case isClosed(c.closed):
-			return net.ErrClosed
-		case isClosed(passed):
-			return os.ErrDeadlineExceeded
-		}
-		if queued, err := c.enqueue(f); queued || err != nil {
-			return err
-		}
-		select {
-		case <-c.writable:
-		case <-passed:
-		case <-c.closed:
-		case <-c.done:
-		}
+func (c *Conn) waitWindow(f *frame) (err error) {
+	blocked := attempt(&c.writeDeadline, c.writable, c.closed, c.done, func() bool {
+		var queued bool
+		queued, err = c.enqueue(f)
+		return queued || err != nil
+	})
+	if blocked != nil {
+		return blocked
 	}
+	return err
 }
 
 // enqueue queues f if the window has room for it.

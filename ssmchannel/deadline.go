@@ -1,6 +1,8 @@
 package ssmchannel
 
 import (
+	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -55,5 +57,29 @@ func isClosed(ch <-chan struct{}) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// attempt repeats try until it reports that it is done, and waits in between for a signal on ready or
+// for the end on done, which try then sees. Close and the deadline come first: net.ErrClosed,
+// os.ErrDeadlineExceeded.
+func attempt(limit *deadline, ready, closed, done <-chan struct{}, try func() bool) error {
+	for {
+		passed := limit.wait()
+		switch {
+		case isClosed(closed):
+			return net.ErrClosed
+		case isClosed(passed):
+			return os.ErrDeadlineExceeded
+		}
+		if try() {
+			return nil
+		}
+		select {
+		case <-ready:
+		case <-passed:
+		case <-closed:
+		case <-done:
+		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"time"
 )
@@ -124,28 +123,17 @@ func (s *muxStream) finishLocked(offset uint64) {
 
 // Read implements net.Conn. A connection that the node could not make ends with
 // ErrPort.
-func (s *muxStream) Read(p []byte) (int, error) {
+func (s *muxStream) Read(p []byte) (n int, err error) {
 	s.readMu.Lock()
 	defer s.readMu.Unlock()
-	for {
-		passed := s.readDeadline.wait()
-		switch {
-		case isClosed(s.closed):
-			return 0, s.opError("read", net.ErrClosed)
-		case isClosed(passed):
-			return 0, s.opError("read", os.ErrDeadlineExceeded)
-		}
-		n, err := s.take(p)
-		if n > 0 || err != nil || len(p) == 0 {
-			return n, err
-		}
-		select {
-		case <-s.readable:
-		case <-passed:
-		case <-s.closed:
-		case <-s.session.done:
-		}
+	blocked := attempt(&s.readDeadline, s.readable, s.closed, s.session.done, func() bool {
+		n, err = s.take(p)
+		return n > 0 || err != nil || len(p) == 0
+	})
+	if blocked != nil {
+		return 0, s.opError("read", blocked)
 	}
+	return n, err
 }
 
 // take moves received bytes to p.
@@ -167,30 +155,21 @@ func (s *muxStream) take(p []byte) (int, error) {
 }
 
 // Write implements net.Conn.
-func (s *muxStream) Write(p []byte) (int, error) {
+func (s *muxStream) Write(p []byte) (n int, err error) {
 	s.writeMu.Lock()
 	defer s.writeMu.Unlock()
-	for n := 0; ; {
-		passed := s.writeDeadline.wait()
+	for {
+		blocked := attempt(&s.writeDeadline, s.writable, s.closed, s.session.done, func() bool {
+			var queued int
+			queued, err = s.put(p[n:])
+			n += queued
+			return queued > 0 || err != nil || n == len(p)
+		})
 		switch {
-		case isClosed(s.closed):
-			return n, s.opError("write", net.ErrClosed)
-		case isClosed(passed):
-			return n, s.opError("write", os.ErrDeadlineExceeded)
-		}
-		queued, err := s.put(p[n:])
-		n += queued
-		if err != nil || n == len(p) {
+		case blocked != nil:
+			return n, s.opError("write", blocked)
+		case err != nil || n == len(p):
 			return n, err
-		}
-		if queued > 0 {
-			continue
-		}
-		select {
-		case <-s.writable:
-		case <-passed:
-		case <-s.closed:
-		case <-s.session.done:
 		}
 	}
 }
