@@ -160,8 +160,7 @@ func TestForwardRefusesNonsense(t *testing.T) {
 // TestForwardComesAndGoesAtOnce opens and ends one forward from many sides.
 func TestForwardComesAndGoesAtOnce(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	f := startForwarder(t, c, ForwardConfig{})
 	to := Endpoint{Host: "127.0.0.1", Port: 1}
 	port := freePort(t)

@@ -74,8 +74,7 @@ func dialPort(t *testing.T, port int) *net.TCPConn {
 
 func TestForwardHalfClose(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	f := startForwarder(t, c, ForwardConfig{})
 	tests := []struct {
 		name string
@@ -129,8 +128,7 @@ func TestForwardHalfClose(t *testing.T) {
 
 func TestForwardCarriesMuchBothWays(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	f := startForwarder(t, c, ForwardConfig{})
 	echo := serveTCP(t, func(c *net.TCPConn) {
 		_, _ = io.Copy(c, c)
@@ -161,8 +159,7 @@ func TestForwardCarriesMuchBothWays(t *testing.T) {
 
 func TestForwardSlowReaderHoldsUpNobody(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	f := startForwarder(t, c, ForwardConfig{})
 	full := make(chan struct{})
 	flood := serveTCP(t, func(c *net.TCPConn) {
@@ -189,8 +186,7 @@ func TestForwardSlowReaderHoldsUpNobody(t *testing.T) {
 
 func TestForwardVanishedClientEndsTheOther(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	f := startForwarder(t, c, ForwardConfig{})
 	ended := make(chan struct{})
 	to := serveTCP(t, func(c *net.TCPConn) {
@@ -243,8 +239,7 @@ func TestForwardOneBrokenDirectionLeavesTheOther(t *testing.T) {
 
 func TestForwardDescriptorsStayFlat(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	f := startForwarder(t, c, ForwardConfig{})
 	dir := shortDir(t)
 	echo := Endpoint{Host: "127.0.0.1", Port: portOf(t, startEcho(t, "tcp4", "127.0.0.1:0"))}
@@ -287,8 +282,7 @@ func TestForwardDescriptorsStayFlat(t *testing.T) {
 
 func TestForwardStopEndsConnections(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	f := NewForwarder(c, ForwardConfig{})
 	silent := serveTCP(t, func(c *net.TCPConn) { _, _ = io.ReadAll(c) })
 	var conns []*net.TCPConn
@@ -320,8 +314,7 @@ func TestForwardStopEndsConnections(t *testing.T) {
 
 func TestForwardStdioAlone(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	dir := shortDir(t)
 	echo := Endpoint{Host: "127.0.0.1", Port: portOf(t, startEcho(t, "tcp4", "127.0.0.1:0"))}
 	startEcho(t, "unix", dir+"/echo")

@@ -117,10 +117,7 @@ func TestOurProxyModeOnStockMaster(t *testing.T) {
 		}
 		for _, tt := range tests {
 			t.Run(name+" "+tt.name, func(t *testing.T) {
-				s, err := client.OpenSession(testContext(t))
-				if err != nil {
-					t.Fatal(err)
-				}
+				s := openSession(t, client)
 				var out, errs bytes.Buffer
 				if err := s.Start(testContext(t), SessionRequest{Command: tt.command, Stdin: strings.NewReader(tt.stdin), Stdout: &out, Stderr: &errs}); err != nil {
 					t.Fatal(err)
@@ -131,10 +128,7 @@ func TestOurProxyModeOnStockMaster(t *testing.T) {
 				}
 			})
 		}
-		refused, err := client.OpenSession(testContext(t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		refused := openSession(t, client)
 		var no *RequestRefusedError
 		if err := refused.Start(testContext(t), SessionRequest{Subsystem: true, Command: "nope"}); !errors.As(err, &no) {
 			t.Errorf("%s: unknown subsystem: %v", name, err)
@@ -143,10 +137,7 @@ func TestOurProxyModeOnStockMaster(t *testing.T) {
 		if _, err := client.openDirect(testContext(t), Endpoint{Host: "127.0.0.1", Port: 1}, nil); !errors.As(err, &closed) || closed.Reason != ssh.ConnectionFailed {
 			t.Errorf("%s: a port without a listener: %v", name, err)
 		}
-		blocked, err := client.OpenSession(testContext(t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		blocked := openSession(t, client)
 		if err := blocked.Start(testContext(t), SessionRequest{Command: "sleep 60"}); err != nil {
 			t.Fatal(err)
 		}

@@ -56,10 +56,7 @@ func serveOne(t *testing.T, conn net.Conn, config *ssh.ServerConfig, h func(ssh.
 
 func startOn(t *testing.T, c *Client, req SessionRequest) *Session {
 	t.Helper()
-	s, err := c.OpenSession(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openSession(t, c)
 	req.Command = "x"
 	if err := s.Start(testContext(t), req); err != nil {
 		t.Fatal(err)

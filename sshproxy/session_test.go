@@ -14,8 +14,7 @@ import (
 
 func TestSessionRuns(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	big := strings.Repeat("0123456789abcdef", 3<<16) // 3 MiB: beyond one window
 	tests := []struct {
 		name           string
@@ -55,12 +54,8 @@ func (w failingWriter) Close() error              { close(w.closed); return nil 
 
 func TestStdoutGoneEndsTheWriterOnTheNode(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
-	s, err := c.OpenSession(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := n.client(t)
+	s := openSession(t, c)
 	out := failingWriter{make(chan struct{})}
 	// yes dies by SIGPIPE once eow has closed its stdout; the shell goes on. sshd stops reading its
 	// stderr too, so none is asked for.
@@ -84,12 +79,8 @@ func (w *closeRecorder) Close() error { close(w.closed); return nil }
 
 func TestRemoteEOFClosesStdoutBeforeTheEnd(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
-	s, err := c.OpenSession(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := n.client(t)
+	s := openSession(t, c)
 	in, release := io.Pipe()
 	out := &closeRecorder{closed: make(chan struct{})}
 	if err := s.Start(testContext(t), SessionRequest{
@@ -110,12 +101,8 @@ func TestRemoteEOFClosesStdoutBeforeTheEnd(t *testing.T) {
 
 func TestAbandonLeavesTheCommandAlone(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
-	s, err := c.OpenSession(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := n.client(t)
+	s := openSession(t, c)
 	in, _ := io.Pipe() // never written
 	blocked, out := io.Pipe()
 	defer blocked.Close()
@@ -138,12 +125,8 @@ func TestAbandonLeavesTheCommandAlone(t *testing.T) {
 
 func TestCloseEndsBlockedStreams(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
-	s, err := c.OpenSession(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := n.client(t)
+	s := openSession(t, c)
 	in, _ := io.Pipe()
 	blocked, out := io.Pipe()
 	defer blocked.Close()
@@ -160,12 +143,8 @@ func TestCloseEndsBlockedStreams(t *testing.T) {
 
 func TestSlowReaderStallsNobody(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
-	slow, err := c.OpenSession(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := n.client(t)
+	slow := openSession(t, c)
 	blocked, out := io.Pipe()
 	defer blocked.Close()
 	if err := slow.Start(testContext(t), SessionRequest{Command: "yes; exit 0", Stdout: out}); err != nil {
@@ -185,13 +164,9 @@ func TestSlowReaderStallsNobody(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Run("subsystem", func(t *testing.T) {
 		n := startNode(t, nodeOptions{})
-		var log logBook
-		c := n.connect(t, n.clientConfig(&log))
-		s, err := c.OpenSession(testContext(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = s.Start(testContext(t), SessionRequest{Command: "absent", Subsystem: true})
+		c := n.client(t)
+		s := openSession(t, c)
+		err := s.Start(testContext(t), SessionRequest{Command: "absent", Subsystem: true})
 		var refused *RequestRefusedError
 		if !errors.As(err, &refused) || err.Error() != "subsystem request failed" {
 			t.Fatalf("got %v", err)
@@ -200,18 +175,14 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("terminal", func(t *testing.T) {
 		n := startNode(t, nodeOptions{lines: []string{"PermitTTY no"}})
-		var log logBook
-		c := n.connect(t, n.clientConfig(&log))
+		c := n.client(t)
 		told := false
 		out, _, status, ok := run(t, c, SessionRequest{Command: "tty; exit 2", TTY: true, OnTTYRefused: func() { told = true }})
 		if out != "not a tty\n" || status != 2 || !ok || !told {
 			t.Errorf("got %q %d %v, told %v", out, status, ok, told)
 		}
-		s, err := c.OpenSession(testContext(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		err = s.Start(testContext(t), SessionRequest{Command: "true", TTY: true, TTYRequired: true})
+		s := openSession(t, c)
+		err := s.Start(testContext(t), SessionRequest{Command: "true", TTY: true, TTYRequired: true})
 		if err == nil || err.Error() != "PTY allocation request failed" {
 			t.Errorf("got %v", err)
 		}
@@ -219,8 +190,7 @@ func TestRefusals(t *testing.T) {
 	})
 	t.Run("channel", func(t *testing.T) {
 		n := startNode(t, nodeOptions{lines: []string{"MaxSessions 0"}})
-		var log logBook
-		c := n.connect(t, n.clientConfig(&log))
+		c := n.client(t)
 		_, err := c.OpenSession(testContext(t))
 		var refused *ssh.OpenChannelError
 		if !errors.As(err, &refused) || refused.Reason != ssh.ConnectionFailed {
@@ -231,8 +201,7 @@ func TestRefusals(t *testing.T) {
 
 func TestOpenSessionGivesUpWithItsContext(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 12 { // more than MaxSessions: what is given up must be closed
@@ -250,8 +219,7 @@ func TestOpenSessionGivesUpWithItsContext(t *testing.T) {
 
 func TestConnectionLostUnderASession(t *testing.T) {
 	n := startNode(t, nodeOptions{})
-	var log logBook
-	c := n.connect(t, n.clientConfig(&log))
+	c := n.client(t)
 	_, _, _, ok := run(t, c, SessionRequest{Command: "kill -9 $PPID; sleep 5"})
 	<-c.Done()
 	// A socket that is closed with something unread in it resets the connection.

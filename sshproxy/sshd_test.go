@@ -144,6 +144,22 @@ func (n *node) connect(t *testing.T, cfg Config) *Client {
 	return c
 }
 
+// client is connect for a test that doesn't ask what the user sees.
+func (n *node) client(t *testing.T) *Client {
+	t.Helper()
+	return n.connect(t, n.clientConfig(new(logBook)))
+}
+
+// openSession returns a session that nothing was started in yet.
+func openSession(t *testing.T, c *Client) *Session {
+	t.Helper()
+	s, err := c.OpenSession(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func currentUser() string {
 	u, err := user.Current()
 	if err != nil {
@@ -273,10 +289,7 @@ func run(t *testing.T, c *Client, req SessionRequest) (stdout, stderr string, st
 	t.Helper()
 	var out, errs bytes.Buffer
 	req.Stdout, req.Stderr = &out, &errs
-	s, err := c.OpenSession(testContext(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := openSession(t, c)
 	if err := s.Start(testContext(t), req); err != nil {
 		t.Fatal(err)
 	}
