@@ -304,8 +304,6 @@ func TestPasswordsAndQuestions(t *testing.T) {
 			answers: []string{"right"}, asked: []string{pw}},
 		{name: "partial success", server: ssh.ServerConfig{PasswordCallback: both}, answers: []string{"any", "1", "2"},
 			asked: append([]string{pw}, kbd...), log: kbdLog},
-		{name: "banner", server: ssh.ServerConfig{NoClientAuth: true,
-			BannerCallback: func(ssh.ConnMetadata) string { return "Keep\x07 out\r\nplease\n" }}, log: "Keep\\007 out\nplease"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -3,6 +3,7 @@ package sshproxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -127,10 +128,11 @@ func (c *Client) again(ctx context.Context) (*Client, error) {
 	return NewClient(ctx, conn, cfg)
 }
 
-// banner shows the node's banner (RFC 4252 section 5.4) line by line at INFO, as OpenSSH does.
+// banner shows the node's banner (RFC 4252 section 5.4). It is no line of the log and keeps its line
+// ends (sshconnect2.c, input_userauth_banner).
 func (c *Client) banner(message string) error {
-	for _, line := range bannerLines(message) {
-		c.cfg.Logf(0, "%s", line)
+	if c.cfg.Banner != nil {
+		_, _ = io.WriteString(c.cfg.Banner, terminalSafe(message, c.cfg.UTF8)) // nobody to show it to is no reason to go
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package sshproxy
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -76,6 +77,9 @@ type Config struct {
 	// LastWords returns what a master's client reads on its stderr, a line without its end, when the
 	// connection is lost below its session, or is ErrLinkDown; nil says nothing, as OpenSSH's master.
 	LastWords func(err error) string
+
+	Banner io.Writer // receives the node's banner as it is to be shown; nil drops it
+	UTF8   bool      // the user's terminal shows UTF-8; else only ASCII of a banner is
 
 	Prompt Prompter // nil: nobody to ask
 	Logf   func(level int, format string, args ...any)

@@ -17,17 +17,22 @@ import (
 	"ssm-ssh/internal/testenv"
 )
 
+// stockCommand is OpenSSH's client on its way to the node; the first value of an option counts.
+func (n *node) stockCommand(t *testing.T, options ...string) *exec.Cmd {
+	t.Helper()
+	args := []string{"-F", "none"}
+	for _, o := range append(options, "GlobalKnownHostsFile=none", "UpdateHostKeys=no", "IdentityFile="+n.key,
+		"ProxyCommand="+testenv.Tool(t, "sshd")+" -i -f "+n.config+" -E "+filepath.Join(n.dir, "stock.log")) {
+		args = append(args, "-o"+o)
+	}
+	return exec.Command(testenv.Tool(t, "ssh"), append(args, "-l", currentUser(), "node", "true")...)
+}
+
 // stockSSH runs OpenSSH's client against the node as far as the host key, and returns its stderr,
 // lines without returns.
 func (n *node) stockSSH(t *testing.T, options ...string) string {
 	t.Helper()
-	args := []string{"-F", "none"}
-	for _, o := range options {
-		args = append(args, "-o"+o)
-	}
-	args = append(args, "-oPreferredAuthentications=none", "-oGlobalKnownHostsFile=none", "-oUpdateHostKeys=no",
-		"-oProxyCommand="+testenv.Tool(t, "sshd")+" -i -f "+n.config+" -E "+filepath.Join(n.dir, "stock.log"), "-l", currentUser(), "node", "true")
-	cmd := exec.Command(testenv.Tool(t, "ssh"), args...)
+	cmd := n.stockCommand(t, append([]string{"PreferredAuthentications=none"}, options...)...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	_ = cmd.Run() // its status says less than its words

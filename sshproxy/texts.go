@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -124,6 +125,26 @@ func negotiationText(peer string, e *ssh.AlgorithmNegotiationError) string {
 	}
 	return printable(fmt.Sprintf("Unable to negotiate with %s: no matching %s found. Their offer: %s",
 		peer, what, strings.Join(e.RequestedAlgorithms, ",")))
+}
+
+// terminalSafe escapes in octal what could act on the user's terminal; the ends of lines and tabs stay, and
+// so do characters beyond ASCII where the user's locale has them (utf8.c, vasnmprintf).
+func terminalSafe(s string, multibyte bool) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == '\n' || r == '\r' || r == '\t' || r >= ' ' && r <= '~',
+			r >= utf8.RuneSelf && size > 1 && multibyte && unicode.IsPrint(r):
+			b.WriteString(s[:size])
+		default:
+			for _, c := range []byte(s[:size]) {
+				fmt.Fprintf(&b, "\\%03o", c)
+			}
+		}
+		s = s[size:]
+	}
+	return b.String()
 }
 
 // bannerLines splits a peer's text into printable lines.

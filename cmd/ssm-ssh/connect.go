@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -156,12 +157,16 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		ServerAliveCountMax:      opts.ServerAliveCountMax,
 		ConnectTimeout:           opts.ConnectTimeout,
 		ChannelKeepAlive:         opts.SSMKeepAlive,
+		UTF8:                     hasUTF8(os.Getenv),
 		Prompt:                   new(tty.Prompter),
 		Logf:                     logf,
 	}
 	cfg.LastWords = func(err error) string { return lastWords(opts.Host, err) }
 	if node, ok := conn.(*nodeConn); ok {
 		cfg.LinkDown, cfg.Another = node.linkDown, node.another()
+	}
+	if opts.LogLevel.Shows(0) {
+		cfg.Banner = os.Stderr // also where the log goes to a file
 	}
 	for _, id := range opts.IdentityFile {
 		cfg.IdentityFile = append(cfg.IdentityFile, sshproxy.Identity{Path: id.Path, Explicit: id.Explicit})

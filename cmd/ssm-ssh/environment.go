@@ -38,3 +38,12 @@ func (a *adopter) adopt(env []string) {
 		}
 	}
 }
+
+// hasUTF8 tells whether the user's locale is one of UTF-8 (setlocale(3), LC_CTYPE).
+func hasUTF8(getenv func(string) string) bool {
+	locale := strings.ToLower(firstOf(getenv("LC_ALL"), getenv("LC_CTYPE"), getenv("LANG")))
+	return strings.HasSuffix(locale, "utf-8") || strings.HasSuffix(locale, "utf8")
+}
+
+// userShell is the shell that runs the user's commands.
+func userShell() string { return firstOf(os.Getenv("SHELL"), "/bin/sh") }

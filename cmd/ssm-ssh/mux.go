@@ -108,6 +108,9 @@ func (c *caller) makeMaster(ctx context.Context) (*sshproxy.MuxClient, error) {
 	if err != nil {
 		return nil, err
 	}
+	if failure == nil { // the connection is ours
+		c.runLocalCommand(ctx)
+	}
 	return c.dialSettled(ctx)
 }
 

@@ -38,6 +38,7 @@ func (c *caller) runOn(ctx context.Context, client *sshproxy.Client) (status int
 		return 0, err
 	}
 	defer others.finish()
+	c.runLocalCommand(ctx)
 	if c.opts.StdioForward != nil {
 		return c.forwardStdio(ctx, client)
 	}

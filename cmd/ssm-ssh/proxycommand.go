@@ -25,11 +25,7 @@ const proxyGrace = 2 * time.Second
 // startProxyCommand runs the command as OpenSSH does (ssh_config(5), ProxyCommand): by the user's
 // shell, which it replaces, with our stderr.
 func startProxyCommand(command string) (net.Conn, error) {
-	shell := os.Getenv("SHELL")
-	if shell == "" {
-		shell = "/bin/sh"
-	}
-	cmd := exec.Command(shell, "-c", "exec "+command)
+	cmd := exec.Command(userShell(), "-c", "exec "+command)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
