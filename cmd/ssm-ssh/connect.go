@@ -53,9 +53,9 @@ var errConnectTimeout = errors.New("ConnectTimeout is over")
 // nodeOf tells whether the options lead to a managed node (docs/decisions/003: by the form of the
 // name or by our keyword, never by asking AWS).
 func nodeOf(opts *sshopt.Options) (target.Target, bool) {
-	name := opts.SSMTarget
+	name := opts.NodeName()
 	if name == "" {
-		name = opts.Host
+		return target.Target{}, false
 	}
 	node, ok := target.Parse(name)
 	if !ok {

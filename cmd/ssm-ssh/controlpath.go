@@ -23,6 +23,7 @@ import (
 type nodeIdentity struct {
 	Target, Region, Profile, Account, Endpoint, Document string
 	RemoteHost                                           string `json:",omitempty"` // beyond the node
+	Port                                                 int    `json:",omitempty"` // of sshd, where SSMPort says it
 }
 
 // identityOf reads the identity out of options and environment.
@@ -33,7 +34,7 @@ func identityOf(opts *sshopt.Options, node target.Target) nodeIdentity {
 		Profile:  firstOf(node.Profile, os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE")),
 		Account:  accountOf(os.Getenv("AWS_ACCESS_KEY_ID")),
 		Endpoint: firstOf(opts.SSMEndpoint, os.Getenv("AWS_ENDPOINT_URL_SSM"), os.Getenv("AWS_ENDPOINT_URL")),
-		Document: opts.SSMDocument, RemoteHost: remoteHost(opts),
+		Document: documentOf(opts), RemoteHost: remoteHost(opts), Port: opts.SSMPort,
 	}
 }
 

@@ -28,7 +28,7 @@ type nodeSession struct {
 	channel  *ssmchannel.Conn
 	port     *ssmchannel.PortMux
 	host     string
-	sshPort  int
+	sshPort  int           // 0 means that the document has it
 	patience time.Duration // for sshd's first byte; 0 means firstByteLimit
 	resume   time.Duration // for how long a lost websocket is replaced
 	api      *awsapi.Client
@@ -46,7 +46,7 @@ func openSessionOn(limit *connectLimit, node target.Target, opts *sshopt.Options
 		return nil, &report.Error{Op: "find the node", Target: opts.Host, Err: fmt.Errorf("%q names no managed node", node.Name),
 			Hint: "give its id, i-… or mi-…, as host or by SSMTarget"}
 	}
-	s := &nodeSession{host: opts.Host, sshPort: opts.Port, patience: opts.ConnectTimeout, resume: opts.SSMResume,
+	s := &nodeSession{host: opts.Host, sshPort: sshdPort(opts), patience: opts.ConnectTimeout, resume: opts.SSMResume,
 		reaped: reapInBackground(logf), within: 1}
 	opened := false
 	defer func() { // a panic comes by here too
@@ -130,7 +130,11 @@ func (s *nodeSession) close() {
 
 // noSSHD is the error of a node whose agent is there but whose sshd can't be reached.
 func (s *nodeSession) noSSHD(cause error) error {
-	return &report.Error{Op: fmt.Sprintf("reach sshd on port %d of the node", s.sshPort), Target: s.host, Err: cause,
+	where := "the document's port"
+	if s.sshPort > 0 {
+		where = fmt.Sprintf("port %d", s.sshPort)
+	}
+	return &report.Error{Op: "reach sshd on " + where + " of the node", Target: s.host, Err: cause,
 		Hint: "the agent is there, sshd may not be; is it running, and on this port (-p)?"}
 }
 

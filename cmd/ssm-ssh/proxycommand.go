@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -9,7 +10,27 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"ssm-ssh/internal/awscli"
+	"ssm-ssh/internal/sshopt"
+	"ssm-ssh/internal/target"
 )
+
+// understandProxyCommand reads a ProxyCommand that has the AWS CLI start an SSM session, as AWS's guide has it
+// for hosts i-* and mi-*: such a session needs no program of others (docs/decisions/014).
+func understandProxyCommand(command string) (sshopt.StartSession, error) {
+	s, err := awscli.ParseStartSession(command)
+	switch {
+	case errors.Is(err, awscli.ErrOther):
+		return sshopt.StartSession{}, nil
+	case err != nil:
+		return sshopt.StartSession{}, err
+	}
+	if node, ok := target.Parse(s.Target); !ok || node.NodeID == "" {
+		return sshopt.StartSession{}, fmt.Errorf("the target %q", s.Target)
+	}
+	return sshopt.StartSession(s), nil
+}
 
 // proxyCommandConn is a ProxyCommand's stdin and stdout as a connection. It has no deadlines.
 type proxyCommandConn struct {

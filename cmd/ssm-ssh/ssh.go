@@ -125,6 +125,7 @@ func (c *caller) closeStdin() error {
 func environment(std stdio) sshopt.Environment {
 	env := sshopt.Environment{Args0: os.Args[0], UID: os.Getuid(), StdinIsTerminal: tty.IsTerminal(std.in)}
 	env.IsTarget = func(host string) bool { _, ok := target.Parse(host); return ok }
+	env.StartSession, env.Resolve = understandProxyCommand, canonicalName
 	// The home of the password database, not $HOME, is where ssh looks (ssh.c, main).
 	if u, err := user.Current(); err == nil {
 		env.Home, env.LocalUser = u.HomeDir, u.Username

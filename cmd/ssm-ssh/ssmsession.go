@@ -50,6 +50,17 @@ func documentOf(opts *sshopt.Options) string {
 	return opts.SSMDocument
 }
 
+// sshdPort is where sshd listens on the node; 0 where the document has it.
+func sshdPort(opts *sshopt.Options) int {
+	switch opts.SSMPort {
+	case 0:
+		return opts.Port
+	case sshopt.SSMPortNone:
+		return 0
+	}
+	return opts.SSMPort
+}
+
 // startSession starts a session when its turn has come. Whatever happens, one that was started is ended or
 // remembered.
 func startSession(limit *connectLimit, api *awsapi.Client, node target.Target, opts *sshopt.Options, logf report.Logf) (*ssmSession, error) {
@@ -58,8 +69,10 @@ func startSession(limit *connectLimit, api *awsapi.Client, node target.Target, o
 		return nil, context.Cause(ctx)
 	}
 	in := awsapi.StartInput{
-		Target: node.NodeID, Document: documentOf(opts),
-		Parameters: map[string][]string{"portNumber": {strconv.Itoa(opts.Port)}},
+		Target: node.NodeID, Document: documentOf(opts), Parameters: map[string][]string{},
+	}
+	if port := sshdPort(opts); port > 0 {
+		in.Parameters["portNumber"] = []string{strconv.Itoa(port)}
 	}
 	if host := remoteHost(opts); host != "" {
 		in.Parameters["host"] = []string{host}

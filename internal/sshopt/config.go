@@ -27,6 +27,7 @@ type scope struct {
 	file       string
 	user       bool // not the system's: ~ is allowed in Include, IdentityFile is the user's word
 	checkOwner bool
+	variable   bool // it is one of the environment's variables, not a file
 	never      bool // included by a block that doesn't apply: only its syntax counts
 	depth      int
 }
@@ -232,7 +233,12 @@ func (l *line) dispatch() error {
 	return err
 }
 
-func (l *line) where() string { return l.scope.file + " line " + strconv.Itoa(l.num) }
+func (l *line) where() string {
+	if l.scope.variable {
+		return l.scope.file
+	}
+	return l.scope.file + " line " + strconv.Itoa(l.num)
+}
 
 // bad logs what is wrong with the line.
 func (l *line) bad(text string) error {

@@ -22,10 +22,8 @@ var (
 		kwConnectionAttempts, kwForwardX11Timeout, kwNumberOfPasswordPrompts, kwServerAliveCountMax,
 		kwServerAliveInterval, kwRequiredRSASize,
 	}
-	dumpOwn = [...]keywordID{
-		kwTag, kwVersionAddendum, kwObscureKeystrokeTiming, kwSSMAnswerAhead, kwSSMDocument, kwSSMEndpoint, kwSSMKeepAlive,
-		kwSSMMultiplex, kwSSMPayloadBytes, kwSSMPingInterval, kwSSMProfile, kwSSMQueueTimeout, kwSSMRegion, kwSSMResume,
-		kwSSMSpareChannels, kwSSMTarget, kwSSMWait, kwSSMWindowBytes,
+	dumpNewer = [...]keywordID{
+		kwTag, kwVersionAddendum, kwObscureKeystrokeTiming,
 	}
 )
 
@@ -52,9 +50,14 @@ func (o *Options) Dump() string {
 	d.forwards("remoteforward", o.RemoteForward)
 	d.lists(o)
 	d.special(o)
-	for _, id := range dumpOwn {
+	for _, id := range dumpNewer {
 		if o.Set.has(id) {
 			d.keyword(id)
+		}
+	}
+	for i := range own {
+		if o.Set.has(own[i].id) {
+			d.keyword(own[i].id)
 		}
 	}
 	return d.String()
@@ -76,6 +79,9 @@ func (d *dumper) keyword(id keywordID) {
 		return
 	case id == kwFingerprintHash:
 		d.line(kw.name, d.p.o.FingerprintHash)
+		return
+	case id == kwSSMPort && d.p.o.SSMPort == SSMPortNone:
+		d.line(kw.name, "none")
 		return
 	case kw.field == nil:
 		d.word(kw.name, d.p.o.ObscureKeystrokeTiming)

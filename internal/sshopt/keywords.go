@@ -112,6 +112,7 @@ const (
 	kwSSMMultiplex
 	kwSSMPayloadBytes
 	kwSSMPingInterval
+	kwSSMPort
 	kwSSMProfile
 	kwSSMQueueTimeout
 	kwSSMRegion
@@ -246,6 +247,7 @@ var keywords = [numKeywords]keyword{
 	kwSSMMultiplex:                     {"ssmmultiplex", parseState, func(p *parser) any { return &p.o.SSMMultiplex }, statesFlag},
 	kwSSMPayloadBytes:                  {"ssmpayloadbytes", parseSSMInt, func(p *parser) any { return &p.o.SSMPayloadBytes }, nil},
 	kwSSMPingInterval:                  {"ssmpinginterval", parseSSMInterval, func(p *parser) any { return &p.o.SSMPingInterval }, nil},
+	kwSSMPort:                          {"ssmport", parseSSMPort, func(p *parser) any { return &p.o.SSMPort }, nil},
 	kwSSMProfile:                       {"ssmprofile", parseString, func(p *parser) any { return &p.o.SSMProfile }, nil},
 	kwSSMQueueTimeout:                  {"ssmqueuetimeout", parseSSMSpan, func(p *parser) any { return &p.o.SSMQueueTimeout }, nil},
 	kwSSMRegion:                        {"ssmregion", parseString, func(p *parser) any { return &p.o.SSMRegion }, nil},

@@ -55,12 +55,24 @@ type Environment struct {
 	Resolve  func(name string) (cname string, ok bool)
 	IsTarget func(host string) bool
 
+	// StartSession understands a ProxyCommand, tokens expanded, that does no more than to start an SSM
+	// session. One that has to do with sessions, but is to be run as written, is an error that says what
+	// isn't understood; any other has no Target. nil: none is understood.
+	StartSession func(command string) (StartSession, error)
+
 	OwnConfig      string // this program's own file, read first; "" reads none
 	OwnConfigNamed bool   // the user named it: that it can't be opened is an error
 	UserConfig     string // "" = Home/.ssh/config
 	SystemConfig   string // "" = /etc/ssh/ssh_config
 
 	Version string // answers Match version, e.g. "OpenSSH_9.2"; "" = that
+}
+
+// StartSession is an SSM session to a port of a node, as a ProxyCommand starts it. What is empty is left to
+// the environment. Port is 0 where the document has it.
+type StartSession struct {
+	Target, Document, Region, Profile, Endpoint string
+	Port                                        int
 }
 
 // Options is a command line together with the configuration files: every field is named after
@@ -208,12 +220,13 @@ type Options struct {
 	SSMMultiplex     bool          // reuse one session by a control master without being asked
 	SSMPayloadBytes  int           // size of an agent message's payload; 0 = the default
 	SSMPingInterval  time.Duration // between websocket pings; 0 = the default
+	SSMPort          int           // where sshd listens on the node; 0 = Port, SSMPortNone = as the document has it
 	SSMProfile       string
 	SSMRegion        string
 	SSMQueueTimeout  time.Duration // for how long StartSession waits for its turn; 0 = not at all
 	SSMResume        time.Duration // for how long a lost data channel is resumed; 0 = not at all
 	SSMSpareChannels int           // session channels that a master keeps open ahead of need; 0 = none
-	SSMTarget        string        // the managed node behind this host; "" = the host itself may name one
+	SSMTarget        string        // the managed node behind this host; "" = the host itself may name one, none = there is none
 	SSMWait          time.Duration // for how long a node that is not connected is waited for; 0 = for ConnectTimeout
 	SSMWindowBytes   int           // unacknowledged bytes; 0 = the default
 }
@@ -239,6 +252,9 @@ type Error struct {
 
 // Error returns the text.
 func (e *Error) Error() string { return e.Text }
+
+// SSMPortNone as SSMPort leaves the port to the document.
+const SSMPortNone = -1
 
 // EscapeNone as EscapeChar means that there is no escape character.
 const EscapeNone = -1

@@ -59,6 +59,9 @@ func Parse(args []string, env Environment) (*Options, error) {
 
 // configure reads the files and settles everything.
 func (p *parser) configure() error {
+	if err := p.readVariables(); err != nil {
+		return err
+	}
 	if err := p.readFiles(); err != nil {
 		return err
 	}

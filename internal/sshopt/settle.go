@@ -251,6 +251,7 @@ func (p *parser) settleRest(t *tokens) error {
 		o.LocalCommand = expanded
 	}
 	p.settleAgent()
+	p.settleNode()
 	return nil
 }
 
@@ -348,5 +349,6 @@ func (p *parser) settleTTY() {
 
 // isTarget reports whether the host is reached by SSM.
 func (p *parser) isTarget() bool {
-	return p.o.SSMTarget != "" || p.env.IsTarget != nil && p.env.IsTarget(p.o.Host)
+	name := p.o.NodeName()
+	return name != "" && (p.o.SSMTarget != "" || p.env.IsTarget != nil && p.env.IsTarget(name))
 }
