@@ -27,6 +27,8 @@ type authenticator struct {
 	wire  *wire
 	asked *guard
 
+	sessionID []byte
+
 	keys          *keyring // made when publickey is first tried
 	nextKey       int
 	current       string // method of the running attempt
@@ -67,6 +69,12 @@ func (g *guard) Question(ctx context.Context, prompt string) (string, error) {
 	return answer, err
 }
 
+func (g *guard) Confirm(ctx context.Context, prompt string) (bool, error) {
+	yes, err := g.Prompter.Confirm(ctx, prompt)
+	g.err = cmp.Or(g.err, err)
+	return yes, err
+}
+
 // next is the ssh.ClientAuthCallback. When nothing is left its error names the methods that the node
 // still offers, which is all that x/crypto/ssh would hide.
 func (a *authenticator) next(info *ssh.ClientAuthContext) (ssh.AuthMethod, error) {
@@ -79,11 +87,13 @@ func (a *authenticator) next(info *ssh.ClientAuthContext) (ssh.AuthMethod, error
 	if readErr, writeErr := a.wire.failure(); readErr != nil || writeErr != nil {
 		return nil, fmt.Errorf("connection lost: %w", errors.Join(readErr, writeErr))
 	}
+	a.sessionID = info.Metadata.SessionID()
 	offered := info.AllowedMethods
 	a.cfg.Logf(1, "Authentications that can continue: %s", printable(strings.Join(offered, ",")))
 	if n := len(info.PartialSuccessMethods); n > a.partial {
 		a.cfg.Logf(1, "Authenticated using %q with partial success.", info.PartialSuccessMethods[n-1])
-		a.partial, a.nextKey = n, 0
+		a.partial = n
+		a.startOver()
 	}
 	for _, method := range a.cfg.PreferredAuthentications {
 		if !slices.Contains(offered, method) {
@@ -99,6 +109,16 @@ func (a *authenticator) next(info *ssh.ClientAuthContext) (ssh.AuthMethod, error
 		}
 	}
 	return nil, permissionDenied(a.cfg, offered)
+}
+
+// startOver makes all keys worth a try again after a partial success, those first that weren't tried yet: a
+// node that wants two keys wants two different ones (sshconnect2.c, pubkey_reset).
+func (a *authenticator) startOver() {
+	if a.keys != nil {
+		untried := a.keys.candidates[a.nextKey:]
+		a.keys.candidates = slices.Concat(untried, a.keys.candidates[:a.nextKey])
+	}
+	a.nextKey = 0
 }
 
 // attempt returns the next try with a method, nil when it has none.
@@ -119,7 +139,7 @@ func (a *authenticator) publicKey() ssh.AuthMethod {
 		return nil
 	}
 	if a.keys == nil {
-		a.keys = newKeyring(a.ctx, a.cfg)
+		a.keys = newKeyring(a.ctx, a.cfg, a.wire.sessionBind(a.sessionID, false))
 	}
 	for a.nextKey < len(a.keys.candidates) {
 		c := a.keys.candidates[a.nextKey]

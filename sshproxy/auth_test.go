@@ -343,6 +343,10 @@ func (i *interrupted) Secret(context.Context, string) (string, error) {
 func (i *interrupted) Question(ctx context.Context, prompt string) (string, error) {
 	return i.Secret(ctx, prompt)
 }
+func (i *interrupted) Confirm(ctx context.Context, prompt string) (bool, error) {
+	_, err := i.Secret(ctx, prompt)
+	return false, err
+}
 
 func TestInterruptedQuestionEndsAuthentication(t *testing.T) {
 	wrong := func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) { return nil, errors.New("wrong") }

@@ -12,17 +12,26 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Prompter asks the user. Secret is read without echo, Question with it. Both return "" when there
-// is nobody to ask, and an error only when ctx has ended.
+// Prompter asks the user. Secret is read without echo, Question with it; both return "" when there is nobody
+// to ask. Confirm asks for leave, which is no then. An error comes only when ctx has ended.
 type Prompter interface {
 	Secret(ctx context.Context, prompt string) (string, error)
 	Question(ctx context.Context, prompt string) (string, error)
+	Confirm(ctx context.Context, prompt string) (bool, error)
 }
 
 // Identity is one IdentityFile. Explicit ones were named by the user: their absence is worth a line.
 type Identity struct {
 	Path     string
 	Explicit bool
+}
+
+// AddKeys says what becomes of a private key that was read from a file (ssh_config(5), AddKeysToAgent).
+type AddKeys struct {
+	Add      bool
+	Ask      bool          // the user is asked first
+	Confirm  bool          // the agent asks at each use
+	Lifetime time.Duration // in seconds, after which the agent forgets the key; 0 means never
 }
 
 // Config says whom to talk to and how. The zero value of a list means this package's default.
@@ -45,6 +54,8 @@ type Config struct {
 	CertificateFile []string
 	IdentitiesOnly  bool
 	AgentSocket     string // path of ssh-agent's socket; "" for none
+	AddKeysToAgent  AddKeys
+	RequiredRSASize int // bits; smaller keys are passed over
 
 	PreferredAuthentications     []string
 	PubkeyAuthentication         bool
@@ -52,7 +63,8 @@ type Config struct {
 	KbdInteractiveAuthentication bool
 	NumberOfPasswordPrompts      int // 0 means 3
 	BatchMode                    bool
-	ForwardAgent                 bool // sessions may ask for it
+	ForwardAgent                 bool   // sessions may ask for it
+	ForwardAgentSocket           string // another agent than AgentSocket's to forward; "" for that one
 
 	Ciphers, MACs, KexAlgorithms []string
 	PubkeyAcceptedAlgorithms     []string
@@ -131,6 +143,7 @@ type nobody struct{}
 
 func (nobody) Secret(context.Context, string) (string, error)   { return "", nil }
 func (nobody) Question(context.Context, string) (string, error) { return "", nil }
+func (nobody) Confirm(context.Context, string) (bool, error)    { return false, nil }
 
 // promptHost is the name in prompts: the alias, or the host in lower case (sshconnect.c, ssh_login).
 func (cfg *Config) promptHost() string {

@@ -75,7 +75,7 @@
 //
 // # Sources
 //
-// RFC 4251 to 4254; RFC 8308; of OpenSSH PROTOCOL, PROTOCOL.mux, mux.c, channels.c, clientloop.c,
+// RFC 4251 to 4254; RFC 8308; of OpenSSH PROTOCOL, PROTOCOL.mux, PROTOCOL.agent, mux.c, channels.c, clientloop.c,
 // sshconnect.c, sshconnect2.c, misc.c (unix_listener), hostfile.c, ssh_config(5). Where 9.2 and 10.5
 // differ the place says so.
 package sshproxy

@@ -2,12 +2,16 @@ package sshproxy
 
 import (
 	"context"
+	"crypto/rsa"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 )
 
 // candidate is a key that may be offered: OpenSSH's struct identity.
@@ -26,6 +30,25 @@ func (c *candidate) name() string {
 	return c.comment
 }
 
+// String describes the key as OpenSSH's log does (sshconnect2.c, format_identity).
+func (c *candidate) String() string {
+	var b strings.Builder
+	b.WriteString(c.name() + " ")
+	if c.public != nil {
+		b.WriteString(keyTypeName(c.public) + " " + ssh.FingerprintSHA256(c.public))
+	}
+	if c.Explicit {
+		b.WriteString(" explicit")
+	}
+	if c.public != nil && strings.HasPrefix(c.public.Type(), "sk-") {
+		b.WriteString(" authenticator")
+	}
+	if c.inAgent {
+		b.WriteString(" agent")
+	}
+	return b.String()
+}
+
 // keyring holds the candidates of one authentication in the order they are offered, and signs.
 type keyring struct {
 	ctx        context.Context // the life of one handshake
@@ -35,9 +58,11 @@ type keyring struct {
 }
 
 // newKeyring reads the public halves of all keys (sshconnect2.c, pubkey_prepare): certificates named
-// by CertificateFile, keys of the agent that an IdentityFile names, its other keys, then files.
-func newKeyring(ctx context.Context, cfg *Config) *keyring {
+// by CertificateFile, keys of the agent that an IdentityFile names, its other keys, then files. The agent is
+// told of the connection before it is asked for anything.
+func newKeyring(ctx context.Context, cfg *Config, bind *sessionBind) *keyring {
 	k := &keyring{ctx: ctx, cfg: cfg}
+	k.dialAgent(bind)
 	files := identityFiles(cfg)
 	k.candidates = certificateFiles(cfg)
 	others := k.claimFromAgent(files)
@@ -50,9 +75,30 @@ func newKeyring(ctx context.Context, cfg *Config) *keyring {
 		}
 	}
 	k.candidates = slices.DeleteFunc(k.candidates, func(c *candidate) bool {
-		return c.public != nil && len(acceptedAlgorithms(cfg, c.public)) == 0
+		if c.public == nil || len(acceptedAlgorithms(cfg, c.public)) > 0 {
+			return false
+		}
+		cfg.Logf(1, "Skipping %s key %s - corresponding algorithm not in PubkeyAcceptedAlgorithms", c.public.Type(), c.name())
+		return true
 	})
+	for _, c := range k.candidates {
+		cfg.Logf(1, "Will attempt key: %s", c)
+	}
 	return k
+}
+
+// dialAgent connects to the agent, where there is one.
+func (k *keyring) dialAgent(bind *sessionBind) {
+	if k.cfg.AgentSocket == "" {
+		return
+	}
+	a, err := dialAgent(k.ctx, k.cfg.AgentSocket)
+	if err != nil {
+		k.cfg.Logf(1, "get_agent_identities: %v", err)
+		return
+	}
+	bindAgent(k.cfg, a, bind)
+	k.agent = a
 }
 
 func (k *keyring) close() {
@@ -69,22 +115,45 @@ func identityFiles(cfg *Config) []*candidate {
 		if strings.EqualFold(id.Path, "none") {
 			continue
 		}
-		public := loadPublic(id.Path)
+		public := loadIdentity(cfg, id.Path, "pubkey")
 		files = append(files, &candidate{Identity: id, public: public})
 		if len(cfg.CertificateFile) > 0 {
 			continue
 		}
-		if cert, ok := loadPublic(id.Path + "-cert").(*ssh.Certificate); ok && cert.CertType == ssh.UserCert {
+		if cert, ok := loadIdentity(cfg, id.Path+"-cert", "identity pubkey").(*ssh.Certificate); ok && cert.CertType == ssh.UserCert {
 			files = append(files, &candidate{Identity: id, public: cert})
 		}
 	}
 	return files
 }
 
+// loadIdentity is loadPublic without keys that are too short (ssh.c, check_load).
+func loadIdentity(cfg *Config, path, what string) ssh.PublicKey {
+	public := loadPublic(path)
+	if public != nil && tooShort(cfg, public) {
+		cfg.Logf(-1, "load %s %q: Invalid key length", what, path)
+		return nil
+	}
+	return public
+}
+
+// tooShort reports whether RequiredRSASize rules a key out; other types have one length each.
+func tooShort(cfg *Config, key ssh.PublicKey) bool {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		key = cert.Key
+	}
+	outer, ok := key.(ssh.CryptoPublicKey)
+	if !ok {
+		return false
+	}
+	inner, ok := outer.CryptoPublicKey().(*rsa.PublicKey)
+	return ok && inner.N.BitLen() < cfg.RequiredRSASize
+}
+
 func certificateFiles(cfg *Config) []*candidate {
 	var certs []*candidate
 	for _, path := range cfg.CertificateFile {
-		cert, ok := loadPublic(path).(*ssh.Certificate)
+		cert, ok := loadIdentity(cfg, path, "identity cert").(*ssh.Certificate)
 		if !ok || cert.CertType != ssh.UserCert {
 			cfg.Logf(1, "no user certificate in %s", path)
 			continue
@@ -97,16 +166,10 @@ func certificateFiles(cfg *Config) []*candidate {
 // claimFromAgent asks the agent for its keys. Those that a file names are marked there and join the
 // candidates at once; the others are returned.
 func (k *keyring) claimFromAgent(files []*candidate) (others []*candidate) {
-	if k.cfg.AgentSocket == "" {
+	if k.agent == nil {
 		return nil
 	}
-	a, err := dialAgent(k.ctx, k.cfg.AgentSocket)
-	if err != nil {
-		k.cfg.Logf(1, "get_agent_identities: %v", err)
-		return nil
-	}
-	k.agent = a
-	keys, err := a.List()
+	keys, err := k.agent.List()
 	if err != nil {
 		k.cfg.Logf(1, "get_agent_identities: %v", err)
 		return nil
@@ -115,6 +178,10 @@ func (k *keyring) claimFromAgent(files []*candidate) (others []*candidate) {
 		public, err := ssh.ParsePublicKey(key.Blob)
 		if err != nil {
 			continue // a type that x/crypto/ssh does not know cannot be offered
+		}
+		if tooShort(k.cfg, public) {
+			k.cfg.Logf(1, "ignoring %s agent key: Invalid key length", public.Type())
+			continue
 		}
 		i := slices.IndexFunc(files, func(f *candidate) bool {
 			return f.public != nil && !f.inAgent && sameKey(f.public, public)
@@ -134,7 +201,7 @@ func (k *keyring) claimFromAgent(files []*candidate) (others []*candidate) {
 func (k *keyring) signer(c *candidate) (ssh.Signer, error) {
 	if c.public == nil {
 		k.cfg.Logf(1, "Trying private key: %s", c.Path)
-		loaded, err := loadPrivate(k.ctx, k.cfg, c.Identity)
+		loaded, err := k.load(c.Identity)
 		if err != nil {
 			return nil, err
 		}
@@ -147,12 +214,12 @@ func (k *keyring) signer(c *candidate) (ssh.Signer, error) {
 				return signWith(loaded, data, algorithm)
 			}}, nil
 	}
-	k.cfg.Logf(1, "Offering public key: %s %s %s", c.name(), keyTypeName(c.public), ssh.FingerprintSHA256(c.public))
+	k.cfg.Logf(1, "Offering public key: %s", c)
 	return &lazySigner{
 		public:     c.public,
 		algorithms: acceptedAlgorithms(k.cfg, c.public),
 		sign: func(data []byte, algorithm string) (*ssh.Signature, error) {
-			k.cfg.Logf(1, "Server accepts key: %s %s", c.name(), keyTypeName(c.public))
+			k.cfg.Logf(1, "Server accepts key: %s", c)
 			return k.sign(c, data, algorithm)
 		},
 	}, nil
@@ -164,12 +231,7 @@ func (k *keyring) sign(c *candidate, data []byte, algorithm string) (*ssh.Signat
 	wanted := c.public
 	if cert, ok := wanted.(*ssh.Certificate); ok && !c.inAgent {
 		wanted = cert.Key
-		for _, other := range k.candidates {
-			if other.public != nil && sameKey(other.public, wanted) {
-				c = other
-				break
-			}
-		}
+		c = k.privateOf(c, wanted)
 	}
 	if c.inAgent {
 		signature, err := k.agent.SignWithFlags(c.public, data, signatureFlags(algorithm))
@@ -180,15 +242,81 @@ func (k *keyring) sign(c *candidate, data []byte, algorithm string) (*ssh.Signat
 		}
 		return signature, err
 	}
-	loaded, err := loadPrivate(k.ctx, k.cfg, c.Identity)
+	loaded, err := k.load(c.Identity)
 	if err != nil {
 		return nil, err
 	}
 	if !sameKey(loaded.PublicKey(), wanted) {
-		k.cfg.Logf(-1, "load_identity_file: private key %s contents do not match public", c.Path)
+		k.cfg.Logf(-1, "identity_sign: private key %s contents do not match public", c.Path)
 		return nil, errNoKey
 	}
 	return signWith(loaded, data, algorithm)
+}
+
+// privateOf returns the candidate that signs for a certificate: the one of its key, else the file whose name the
+// certificate's is made of, else its own.
+func (k *keyring) privateOf(cert *candidate, key ssh.PublicKey) *candidate {
+	for _, c := range k.candidates {
+		if c.public != nil && sameKey(c.public, key) {
+			return c
+		}
+	}
+	for _, c := range k.candidates {
+		if c.public == nil && (cert.Path == c.Path || cert.Path == c.Path+".pub" || cert.Path == c.Path+"-cert.pub") {
+			return c
+		}
+	}
+	return cert
+}
+
+// load reads a private key, and adds it to the agent where the user wants that.
+func (k *keyring) load(id Identity) (ssh.Signer, error) {
+	raw, err := loadPrivate(k.ctx, k.cfg, id)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := ssh.NewSignerFromKey(raw)
+	if err != nil {
+		k.cfg.Logf(-1, "Load key %q: %v", id.Path, err)
+		return nil, errNoKey
+	}
+	if tooShort(k.cfg, signer.PublicKey()) {
+		k.cfg.Logf(1, "load_identity_file: Skipping key %s: Invalid key length", id.Path)
+		return nil, errNoKey
+	}
+	return signer, k.addToAgent(id.Path, raw)
+}
+
+// addToAgent gives a private key to the agent (sshconnect.c, maybe_add_key_to_agent). An error is the user's who
+// gives up; what the agent says costs nothing but the adding.
+func (k *keyring) addToAgent(path string, raw any) error {
+	how := k.cfg.AddKeysToAgent
+	if !how.Add {
+		return nil
+	}
+	if k.agent == nil {
+		k.cfg.Logf(3, "no authentication agent, not adding key")
+		return nil
+	}
+	comment := keyComment(path)
+	if how.Ask {
+		yes, err := k.cfg.Prompt.Confirm(k.ctx, fmt.Sprintf("Add key %s (%s) to agent?", path, comment))
+		if err != nil {
+			return err
+		}
+		if !yes {
+			k.cfg.Logf(3, "user denied adding this key")
+			return nil
+		}
+	}
+	err := k.agent.Add(agent.AddedKey{PrivateKey: raw, Comment: comment, ConfirmBeforeUse: how.Confirm,
+		LifetimeSecs: uint32(min(how.Lifetime/time.Second, math.MaxUint32))})
+	if err != nil {
+		k.cfg.Logf(1, "could not add identity to agent: %s (%v)", path, err)
+		return nil
+	}
+	k.cfg.Logf(1, "identity added to agent: %s", path)
+	return nil
 }
 
 func signWith(signer ssh.Signer, data []byte, algorithm string) (*ssh.Signature, error) {

@@ -2,6 +2,7 @@ package sshproxy
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/base64"
@@ -52,8 +53,25 @@ func loadPublic(path string) ssh.PublicKey {
 	return parsePrivateHeader(own)
 }
 
-// parsePublicFile returns the first key of a .pub file: lines of type, base64, comment.
+// parsePublicFile returns the first key of a .pub file.
 func parsePublicFile(data []byte) ssh.PublicKey {
+	key, _ := parsePublicLine(data)
+	return key
+}
+
+// keyComment returns the comment beside a private key, or its path where it has none. That of the private file
+// itself, the same as a rule, is encrypted with the key.
+func keyComment(path string) string {
+	data, err := readKeyFile(path + ".pub")
+	if err != nil {
+		return path
+	}
+	_, comment := parsePublicLine(data)
+	return cmp.Or(comment, path)
+}
+
+// parsePublicLine returns the first key of a .pub file, which has lines of type, base64, comment.
+func parsePublicLine(data []byte) (key ssh.PublicKey, comment string) {
 	for line := range bytes.Lines(data) {
 		fields := bytes.Fields(line)
 		if len(fields) < 2 || fields[0][0] == '#' {
@@ -65,10 +83,10 @@ func parsePublicFile(data []byte) ssh.PublicKey {
 		}
 		key, err := ssh.ParsePublicKey(blob)
 		if err == nil && key.Type() == string(fields[0]) {
-			return key
+			return key, string(bytes.Join(fields[2:], []byte(" ")))
 		}
 	}
-	return nil
+	return nil, ""
 }
 
 // privateKeyMagic begins a private key in OpenSSH's format (PROTOCOL.key).
@@ -107,8 +125,8 @@ func parsePrivateHeader(data []byte) ssh.PublicKey {
 var errNoKey = errors.New("no private key")
 
 // loadPrivate reads a private key and asks for its passphrase when it needs one (sshconnect2.c,
-// load_identity_file).
-func loadPrivate(ctx context.Context, cfg *Config, id Identity) (ssh.Signer, error) {
+// load_identity_file). The key is of a type that ssh.NewSignerFromKey takes.
+func loadPrivate(ctx context.Context, cfg *Config, id Identity) (any, error) {
 	info, err := os.Stat(id.Path)
 	if err != nil {
 		level := 3
@@ -128,7 +146,7 @@ func loadPrivate(ctx context.Context, cfg *Config, id Identity) (ssh.Signer, err
 		cfg.Logf(-1, "Load key %q: %s", id.Path, strerror(rootCause(err)))
 		return nil, errNoKey
 	}
-	signer, err := ssh.ParsePrivateKey(data)
+	key, err := ssh.ParseRawPrivateKey(data)
 	if _, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); encrypted {
 		return decryptPrivate(ctx, cfg, id.Path, data)
 	}
@@ -137,11 +155,11 @@ func loadPrivate(ctx context.Context, cfg *Config, id Identity) (ssh.Signer, err
 		cfg.Logf(-1, "Load key %q: invalid format", id.Path)
 		return nil, errNoKey
 	}
-	return signer, nil
+	return key, nil
 }
 
 // decryptPrivate asks until the passphrase fits; an empty one skips the key.
-func decryptPrivate(ctx context.Context, cfg *Config, path string, data []byte) (ssh.Signer, error) {
+func decryptPrivate(ctx context.Context, cfg *Config, path string, data []byte) (any, error) {
 	if cfg.BatchMode {
 		return nil, errNoKey
 	}
@@ -155,10 +173,10 @@ func decryptPrivate(ctx context.Context, cfg *Config, path string, data []byte) 
 			return nil, errNoKey
 		}
 		passphrase := []byte(answer)
-		signer, err := ssh.ParsePrivateKeyWithPassphrase(data, passphrase)
+		key, err := ssh.ParseRawPrivateKeyWithPassphrase(data, passphrase)
 		clear(passphrase)
 		if err == nil {
-			return signer, nil
+			return key, nil
 		}
 		if !errors.Is(err, x509.IncorrectPasswordError) {
 			cfg.Logf(-1, "Load key %q: invalid format", path)

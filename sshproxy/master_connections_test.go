@@ -28,6 +28,11 @@ func (p *countingPrompter) Question(context.Context, string) (string, error) {
 	return "yes", nil
 }
 
+func (p *countingPrompter) Confirm(context.Context, string) (bool, error) {
+	p.asked.Add(1)
+	return true, nil
+}
+
 // TestMasterRidesOnMoreConnections has clients of a real sshd that allows two sessions a connection: they
 // are served at the same time where one more connection can be had without a question, else in turn.
 func TestMasterRidesOnMoreConnections(t *testing.T) {

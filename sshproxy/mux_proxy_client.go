@@ -30,6 +30,7 @@ func (c *MuxClient) Proxied(ctx context.Context, cfg Config) (*Client, error) {
 		cfg: cfg.withDefaults(), wire: newWire(c.conn.UnixConn, 0),
 		done: make(chan struct{}), handlers: make(map[string]func(ssh.NewChannel)),
 	}
+	client.wire.kex.done = true       // the key exchange was the master's
 	over := make(chan ssh.NewChannel) // the node's channels don't come this way
 	proxied := &proxiedConn{wire: client.wire, channels: make(map[uint32]*proxiedChannel), over: over, reqs: make(chan *ssh.Request)}
 	client.conn = proxied

@@ -216,6 +216,11 @@ func (a *answers) Secret(ctx context.Context, prompt string) (string, error) {
 	return a.Question(ctx, prompt)
 }
 
+func (a *answers) Confirm(ctx context.Context, prompt string) (bool, error) {
+	answer, err := a.Question(ctx, prompt)
+	return answer == "yes", err
+}
+
 func (a *answers) Question(ctx context.Context, prompt string) (string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

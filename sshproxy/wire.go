@@ -19,6 +19,8 @@ type wire struct {
 
 	timedOut atomic.Bool // the peer sent nothing within the limit
 
+	kex kexReader
+
 	mu           sync.Mutex
 	versionTimer *time.Timer // bounds the wait for the first byte; nil without a limit
 	closing      bool        // by us: errors from here on are our own doing
@@ -50,6 +52,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		if !w.heard.Swap(true) {
 			w.stopTimer()
 		}
+		w.kex.observe(p[:n])
 	}
 	if err != nil {
 		w.note(&w.readErr, err)

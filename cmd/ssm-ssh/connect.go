@@ -141,6 +141,8 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		CertificateFile:       opts.CertificateFile,
 		IdentitiesOnly:        opts.IdentitiesOnly,
 		AgentSocket:           opts.AgentSocket,
+		AddKeysToAgent:        addKeys(opts.AddKeysToAgent),
+		RequiredRSASize:       opts.RequiredRSASize,
 
 		PreferredAuthentications:     opts.PreferredAuthentications,
 		PubkeyAuthentication:         opts.PubkeyAuthentication != sshopt.PubkeyNo,
@@ -149,6 +151,7 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		NumberOfPasswordPrompts:      opts.NumberOfPasswordPrompts,
 		BatchMode:                    opts.BatchMode,
 		ForwardAgent:                 opts.ForwardAgent,
+		ForwardAgentSocket:           opts.ForwardAgentSocket,
 
 		Ciphers: opts.Ciphers, MACs: opts.MACs, KexAlgorithms: opts.KexAlgorithms,
 		PubkeyAcceptedAlgorithms: opts.PubkeyAcceptedAlgorithms,
@@ -172,6 +175,13 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		cfg.IdentityFile = append(cfg.IdentityFile, sshproxy.Identity{Path: id.Path, Explicit: id.Explicit})
 	}
 	return cfg
+}
+
+// addKeys reads AddKeysToAgent as the SSH client wants it.
+func addKeys(how sshopt.AddKeys) sshproxy.AddKeys {
+	return sshproxy.AddKeys{
+		Add: how.Mode != "no", Ask: how.Mode == "ask", Confirm: how.Mode == "confirm", Lifetime: how.Lifetime,
+	}
 }
 
 // peerAddress is the address shown in host key questions; there is none behind a proxy or a
