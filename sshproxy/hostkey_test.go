@@ -32,7 +32,7 @@ func (n *node) stockCommand(t *testing.T, options ...string) *exec.Cmd {
 // lines without returns.
 func (n *node) stockSSH(t *testing.T, options ...string) string {
 	t.Helper()
-	cmd := n.stockCommand(t, append([]string{"PreferredAuthentications=none"}, options...)...)
+	cmd := n.stockCommand(t, append(options, "PreferredAuthentications=none")...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	_ = cmd.Run() // its status says less than its words
