@@ -87,6 +87,9 @@ func (a *authenticator) next(info *ssh.ClientAuthContext) (ssh.AuthMethod, error
 	if readErr, writeErr := a.wire.failure(); readErr != nil || writeErr != nil {
 		return nil, fmt.Errorf("connection lost: %w", errors.Join(readErr, writeErr))
 	}
+	if a.sessionID == nil {
+		sayNegotiated(a.cfg, info.Metadata)
+	}
 	a.sessionID = info.Metadata.SessionID()
 	offered := info.AllowedMethods
 	a.cfg.Logf(1, "Authentications that can continue: %s", printable(strings.Join(offered, ",")))

@@ -72,6 +72,7 @@ func (c *Client) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan *
 	auth := newAuthenticator(ctx, &c.cfg, c.wire)
 	defer auth.close()
 
+	c.cfg.Logf(1, "Local version string %s", clientVersion)
 	conn, chans, reqs, err := ssh.NewClientConn(c.wire, c.cfg.Host, &ssh.ClientConfig{
 		Config:            transport,
 		User:              c.cfg.User,
@@ -80,6 +81,7 @@ func (c *Client) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan *
 		HostKeyCallback: func(host string, addr net.Addr, key ssh.PublicKey) error {
 			if c.hostKey == nil { // it is shown again whenever keys are renewed
 				c.hostKey = key
+				sayHostKey(&c.cfg, key)
 			}
 			return checker.check(host, addr, key)
 		},
@@ -90,7 +92,7 @@ func (c *Client) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan *
 		return nil, nil, err
 	}
 	c.conn, c.changed = conn, checker.changed
-	c.cfg.Logf(1, "Authenticated to %s using %q.", c.cfg.Host, auth.current)
+	sayAuthenticated(&c.cfg, auth.current)
 	return chans, reqs, nil
 }
 
@@ -123,7 +125,7 @@ func (c *Client) again(ctx context.Context) (*Client, error) {
 	if m, ok := c.conn.(ssh.AlgorithmsConnMetadata); ok { // the server may have keys of other types
 		cfg.HostKeyAlgorithms, cfg.HostKeyAlgorithmsFixed = []string{m.Algorithms().HostKey}, true
 	}
-	cfg.BatchMode, cfg.Prompt = true, nobody{}
+	cfg.BatchMode, cfg.Prompt, cfg.Verbose = true, nobody{}, false
 	cfg.Logf = func(level int, format string, args ...any) { c.cfg.Logf(max(level, 1), format, args...) }
 	return NewClient(ctx, conn, cfg)
 }

@@ -95,6 +95,8 @@ type Config struct {
 
 	Prompt Prompter // nil: nobody to ask
 	Logf   func(level int, format string, args ...any)
+	// Verbose adds the lines that OpenSSH has at LogLevel VERBOSE, between INFO (0 of Logf) and DEBUG1 (1).
+	Verbose bool
 
 	hostKey ssh.PublicKey // the only one to be accepted; nil goes by the files
 }

@@ -186,11 +186,15 @@ func (s *Session) prepare(req *SessionRequest) error {
 			return err
 		}
 	}
+	if len(req.Env) > 0 {
+		s.client.cfg.Logf(1, "Sending environment.")
+	}
 	for _, variable := range req.Env {
 		name, value, found := strings.Cut(variable, "=")
 		if !found {
 			continue
 		}
+		s.client.cfg.Logf(1, "channel 0: setting env %s = %q", printable(name), printable(value))
 		body := ssh.Marshal(struct{ Name, Value string }{name, value})
 		if _, err := s.ch.SendRequest("env", false, body); err != nil {
 			return err
@@ -208,8 +212,11 @@ func (s *Session) launch(req *SessionRequest) error {
 	switch {
 	case req.Subsystem:
 		kind = "subsystem"
+		s.client.cfg.Logf(1, "Sending subsystem: %s", printable(req.Command))
 	case req.Command == "":
 		kind, body = "shell", nil
+	default:
+		s.client.cfg.Logf(1, "Sending command: %s", printable(req.Command))
 	}
 	accepted, err := s.ch.SendRequest(kind, true, body)
 	if err == nil && !accepted {
@@ -272,6 +279,7 @@ func (s *Session) whenClosed(f func()) {
 func (s *Session) serveRequest(req *ssh.Request) bool {
 	switch req.Type {
 	case exitStatus:
+		s.client.cfg.Logf(1, "client_input_channel_req: channel 0 rtype %s reply 0", exitStatus)
 		var body struct{ Status uint32 }
 		if ssh.Unmarshal(req.Payload, &body) != nil {
 			return false
@@ -281,7 +289,7 @@ func (s *Session) serveRequest(req *ssh.Request) bool {
 		s.mu.Unlock()
 	case exitSignal:
 		// No status is the status: ssh ends with 255 and prints nothing.
-		s.client.cfg.Logf(1, "remote command ended by a signal")
+		s.client.cfg.Logf(1, "client_input_channel_req: channel 0 rtype %s reply 0", exitSignal)
 	case eowRequest:
 		s.stopStdin(true)
 	default:

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strconv"
 	"syscall"
-	"time"
 
 	"ssm-ssh/internal/report"
 	"ssm-ssh/internal/sshopt"
@@ -42,9 +40,10 @@ func dial(ctx context.Context, opts *sshopt.Options, logf report.Logf) (net.Conn
 	case isNode:
 		return dialNode(limit, node, opts, logf)
 	case opts.ProxyCommand != "":
+		logf(1, "Executing proxy command: exec %s", opts.ProxyCommand)
 		return startProxyCommand(opts.ProxyCommand)
 	default:
-		return dialTCP(limit.ctx, opts)
+		return dialTCP(limit.ctx, opts, logf)
 	}
 }
 
@@ -70,37 +69,6 @@ func nodeOf(opts *sshopt.Options) (target.Target, bool) {
 	return node, true
 }
 
-// dialTCP connects to an ordinary host, with OpenSSH's words when it fails (its sshconnect.c).
-func dialTCP(ctx context.Context, opts *sshopt.Options) (net.Conn, error) {
-	network := map[string]string{"inet": "tcp4", "inet6": "tcp6"}[opts.AddressFamily]
-	if network == "" {
-		network = "tcp"
-	}
-	dialer := net.Dialer{KeepAlive: -1}
-	if opts.TCPKeepAlive {
-		dialer.KeepAlive = 0
-	}
-	if ip := net.ParseIP(opts.BindAddress); ip != nil {
-		dialer.LocalAddr = &net.TCPAddr{IP: ip}
-	}
-	for attempt := 1; ; attempt++ {
-		conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(opts.Host, strconv.Itoa(opts.Port)))
-		if err == nil {
-			return conn, nil
-		}
-		if dns := (*net.DNSError)(nil); errors.As(err, &dns) {
-			return nil, textErrorf(err, "ssh: Could not resolve hostname %s: Name or service not known", opts.Host)
-		}
-		if attempt >= opts.ConnectionAttempts || ctx.Err() != nil {
-			return nil, textErrorf(err, "ssh: connect to host %s port %d: %s", opts.Host, opts.Port, reason(err))
-		}
-		select {
-		case <-time.After(time.Second): // OpenSSH waits so between its ConnectionAttempts
-		case <-ctx.Done():
-		}
-	}
-}
-
 // textErrorf is a failure for which OpenSSH has the words.
 func textErrorf(cause error, format string, args ...any) error {
 	return &sshproxy.TextError{Text: fmt.Sprintf(format, args...), Err: cause}
@@ -111,6 +79,8 @@ func reason(err error) string {
 	var errno syscall.Errno
 	var timeout net.Error
 	switch {
+	case errors.Is(err, errNotBound):
+		return errNotBound.Error()
 	case errors.As(err, &errno):
 		return capitalized(errno.Error())
 	case errors.Is(err, errConnectTimeout), errors.Is(err, context.DeadlineExceeded),
@@ -164,6 +134,7 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		Prompt:                   new(tty.Prompter),
 		Logf:                     logf,
 	}
+	cfg.Verbose = opts.LogLevel >= sshopt.LogVerbose
 	cfg.LastWords = func(err error) string { return lastWords(opts.Host, err) }
 	if node, ok := conn.(*nodeConn); ok {
 		cfg.LinkDown, cfg.Another = node.linkDown, node.another()

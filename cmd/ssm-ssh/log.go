@@ -16,15 +16,19 @@ import (
 // log.c), so that a line stays whole on a terminal in raw mode. Lines for debugging begin with
 // "debugN: ": Ansible passes over that shape when it looks for prompts.
 type logSink struct {
-	mu    sync.Mutex
-	w     io.Writer
-	level sshopt.LogLevel
+	mu     sync.Mutex
+	w      io.Writer
+	syslog *systemLog // in place of w (-y)
+	level  sshopt.LogLevel
 }
 
 // newLogSink opens the sink that the options ask for. A log file is appended to and stays open for
 // the life of the process.
 func newLogSink(opts *sshopt.Options) (*logSink, error) {
 	s := &logSink{w: os.Stderr, level: opts.LogLevel}
+	if opts.Syslog {
+		s.syslog = &systemLog{facility: opts.SyslogFacility}
+	}
 	if opts.LogFile == "" {
 		return s, nil
 	}
@@ -46,8 +50,15 @@ func (s *logSink) Logf(level int, format string, args ...any) {
 	if level > 0 {
 		prefix = fmt.Sprintf("debug%d: ", level)
 	}
+	text := strings.TrimRight(fmt.Sprintf(format, args...), "\r\n")
+	if s.syslog != nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.syslog.write(level, text)
+		return
+	}
 	var b strings.Builder
-	for line := range strings.SplitSeq(strings.TrimRight(fmt.Sprintf(format, args...), "\r\n"), "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		b.WriteString(prefix + strings.TrimRight(line, "\r") + "\r\n")
 	}
 	s.mu.Lock()

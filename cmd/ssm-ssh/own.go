@@ -39,6 +39,7 @@ func (c *caller) runOn(ctx context.Context, client *sshproxy.Client) (status int
 	}
 	defer others.finish()
 	c.runLocalCommand(ctx)
+	c.log.Logf(1, "Entering interactive session.")
 	if c.opts.StdioForward != nil {
 		return c.forwardStdio(ctx, client)
 	}
@@ -106,6 +107,7 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open f
 		return 0, context.Cause(ctx)
 	case ok:
 		c.sayClosed(w, "Connection to %s closed.")
+		c.log.Logf(1, "Exit status %d", status)
 		return status, nil
 	}
 	if err := session.Lost(); err != nil {

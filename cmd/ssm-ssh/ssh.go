@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/user"
@@ -28,6 +29,9 @@ type caller struct {
 func runSSH(ctx context.Context, name string, args []string, std stdio) int {
 	opts, err := sshopt.Parse(args, environment(std))
 	log, logErr := newLogSink(opts)
+	if opts.Verbose > 0 {
+		fmt.Fprintln(os.Stderr, versionText()) // as ssh does: whatever the log, and before it
+	}
 	for _, n := range opts.Notices {
 		log.notice(n)
 	}
@@ -37,7 +41,6 @@ func runSSH(ctx context.Context, name string, args []string, std stdio) int {
 	if err != nil {
 		return log.say(explain(err, opts.Host))
 	}
-	log.Logf(1, "%s", versionText())
 	c := &caller{opts: opts, log: log, std: std}
 	if c.isBrief() {
 		dropSIGPIPE()

@@ -316,6 +316,9 @@ func (l *line) include() error {
 		if err != nil {
 			return l.bad("glob failed for " + pattern + ".")
 		}
+		if len(paths) == 0 {
+			l.p.log(1, l.where()+": include "+pattern+" matched no files")
+		}
 		for _, path := range paths {
 			if err := l.includeFile(path); err != nil {
 				return err
@@ -351,7 +354,11 @@ func (l *line) includePattern(arg string) (string, error) {
 func (l *line) includeFile(path string) error {
 	s := scope{file: path, user: l.scope.user, checkOwner: true, depth: l.scope.depth + 1,
 		never: l.scope.never || !*l.active}
-	active := *l.active
+	active, parseOnly := *l.active, ""
+	if !active {
+		parseOnly = " (parse only)"
+	}
+	l.p.log(3, l.where()+": Including file "+path+" depth "+strconv.Itoa(l.scope.depth)+parseOnly)
 	err := l.p.readFile(&s, &active)
 	cause := openFailure(err)
 	switch {

@@ -15,7 +15,7 @@ import (
 
 // testEnvironment is one in which nothing of the machine shows through.
 func testEnvironment(dir string) Environment {
-	variables := map[string]string{"VALUE": "/value", "SSH_AUTH_SOCK": "/agent", "SHELL": "/bin/sh"}
+	variables := map[string]string{"VALUE": "/value", "DISPLAY": ":0", "SSH_AUTH_SOCK": "/agent", "SHELL": "/bin/sh"}
 	return Environment{
 		Args0: "ssm-ssh", Home: dir, LocalUser: "me", UID: os.Getuid(), Hostname: "box.example.com",
 		Getenv:       func(name string) (string, bool) { v, ok := variables[name]; return v, ok },
@@ -322,6 +322,8 @@ func TestNotices(t *testing.T) {
 		{"no terminal", []string{"h"}, []Notice{{Text: textNoTTY}}},
 		{"no terminal, quiet", []string{"-q", "h"}, nil},
 		{"obsolete", []string{"-oKerberosAuthentication=no", "h", "c"}, []Notice{{Text: `command-line line 0: Unsupported option "kerberosauthentication"`, Level: -1}}},
+		{"X11", []string{"-X", "h", "c"}, []Notice{{Text: "X11 forwarding request failed on channel 0"}}},
+		{"X11 without a session", []string{"-XN", "h"}, nil},
 		{"host keys in the DNS", []string{"-oVerifyHostKeyDNS=yes", "h", "c"}, []Notice{{Text: "VerifyHostKeyDNS: not supported; host keys are checked as if it were no"}}},
 	}
 	for _, tt := range tests {

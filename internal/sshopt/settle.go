@@ -327,10 +327,23 @@ func (p *parser) check() error {
 	if o.VerifyHostKeyDNS != "no" {
 		p.log(0, "VerifyHostKeyDNS: not supported; host keys are checked as if it were no")
 	}
-	if display, _ := p.env.Getenv("DISPLAY"); o.ForwardX11 && display != "" {
-		p.log(0, "ForwardX11: X11 forwarding is not supported; going on without it")
-	}
+	p.sayNoX11()
 	return nil
+}
+
+// sayNoX11 says that X11 is not forwarded, as OpenSSH does of a server that refuses it (ssh.c,
+// ssh_session2_setup; clientloop.c, client_expect_confirm). The session goes on without.
+func (p *parser) sayNoX11() {
+	o := p.o
+	if !o.ForwardX11 || o.SessionType == SessionNone {
+		return
+	}
+	if display, _ := p.env.Getenv("DISPLAY"); display == "" {
+		p.log(1, "X11 forwarding requested but DISPLAY not set")
+		return
+	}
+	p.log(0, "X11 forwarding request failed on channel 0")
+	p.log(1, "ForwardX11: this program has no X11 forwarding")
 }
 
 // settleTTY decides about the pty (ssh.c, main).

@@ -483,6 +483,22 @@ func qualityName(arg string) (string, bool) {
 	return "0x" + digits[n>>4:n>>4+1] + digits[n&15:n&15+1], true
 }
 
+// TrafficClass is the byte that IPQoS asks for in the header of each packet: its first word for a session on a
+// terminal, its second for others. ok is false where it is left to the system.
+func (o *Options) TrafficClass() (class int, ok bool) {
+	word := o.IPQoS[1]
+	if o.TTY {
+		word = o.IPQoS[0]
+	}
+	for _, q := range qualities {
+		if q.name == word {
+			return int(q.value), q.value >= 0
+		}
+	}
+	n, err := strconv.ParseUint(word, 0, 8)
+	return int(n), err == nil
+}
+
 // parseObscureTiming takes yes, no or interval:MILLISECONDS (9.5 and later). It has no effect here.
 func parseObscureTiming(l *line) error {
 	arg := l.next()
