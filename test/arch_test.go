@@ -91,6 +91,7 @@ var table = map[string]rule{
 	}},
 	"internal/testenv": {may: reasons{
 		"go.uber.org/goleak": "for tests",
+		"golang.org/x/sys":   "clocks of other processes",
 	}},
 	"test": {may: reasons{}},
 	"test/lab": {may: reasons{

@@ -3,12 +3,16 @@ package bench
 import (
 	"bufio"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"ssm-ssh/internal/testenv"
 )
 
 const (
@@ -59,7 +63,7 @@ func (s *side) look(t testing.TB) {
 	t.Helper()
 	sum := 0
 	for _, pid := range s.pids {
-		sum += switches(t, pid)
+		sum += testenv.Switches(t, pid)
 	}
 	if s.switches != 0 && sum != s.switches {
 		s.moments[len(s.moments)-1]++
@@ -88,6 +92,20 @@ func (r *rig) idlePlugin() int {
 		r.Fatalf("ssh and the plugin say %q: %v", line, err)
 	}
 	return cmd.Process.Pid
+}
+
+// childOf returns the only child of a process.
+func childOf(t testing.TB, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		t.Skipf("only Linux tells this: %v", err)
+	}
+	child, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatalf("children of %d: %q", pid, text)
+	}
+	return child
 }
 
 // BenchmarkMemory tells what the processes have resident.

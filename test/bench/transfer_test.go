@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
 )
 
@@ -101,9 +102,9 @@ func (r *rig) measure(w *transfer, move func(*rig, *transfer) sample) {
 func (r *rig) throughMaster(stdin, stdout *os.File, command string) sample {
 	r.Helper()
 	master := r.masterPID()
-	before := processorTime(r, master)
+	before := testenv.ProcessorTime(r, master)
 	s := r.runWith(stdin, stdout, program, "-S", r.ours, r.lab.Targets()[0], command)
-	s.cpu += processorTime(r, master) - before
+	s.cpu += testenv.ProcessorTime(r, master) - before
 	return s
 }
 

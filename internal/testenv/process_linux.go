@@ -1,4 +1,4 @@
-package bench
+package testenv
 
 import (
 	"fmt"
@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processorTime returns what a process has taken so far, threads that have ended included, by its own
+// ProcessorTime returns what a process has taken so far, threads that have ended included, by its own
 // clock (Linux: include/linux/posix-timers_types.h, CPUCLOCK_SCHED).
-func processorTime(t testing.TB, pid int) time.Duration {
+func ProcessorTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
 	const sched = 2
 	var at unix.Timespec
@@ -24,8 +24,8 @@ func processorTime(t testing.TB, pid int) time.Duration {
 	return time.Duration(at.Nano())
 }
 
-// switches returns how often the threads of a process have gone to sleep or were put to it.
-func switches(t testing.TB, pid int) int {
+// Switches returns how often the threads of a process have gone to sleep or were put to it.
+func Switches(t testing.TB, pid int) int {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
 	if err != nil || len(threads) == 0 {
@@ -47,16 +47,17 @@ func switches(t testing.TB, pid int) int {
 	return sum
 }
 
-// childOf returns the only child of a process.
-func childOf(t testing.TB, pid int) int {
+// Memory returns what a process has resident, and its share of it where pages that several processes have
+// in common are divided among them, in bytes (Linux: Documentation/filesystems/proc.rst, smaps_rollup).
+func Memory(t testing.TB, pid int) (resident, share int64) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	child, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		t.Fatalf("children of %d: %q", pid, text)
+	for line := range strings.Lines(string(text)) {
+		fmt.Sscanf(line, "Rss: %d kB", &resident)
+		fmt.Sscanf(line, "Pss: %d kB", &share)
 	}
-	return child
+	return resident << 10, share << 10
 }
