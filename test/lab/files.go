@@ -48,26 +48,28 @@ func newKey(path string, private crypto.Signer) (hostKey, error) {
 	return hostKey{path, public, signer}, os.WriteFile(path+".pub", []byte(public+"\n"), 0o644)
 }
 
-// newHostKeys makes a node's three keys.
-func newHostKeys(dir string) ([]hostKey, error) {
-	_, ed, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	rs, err := rsa.GenerateKey(rand.Reader, rsaBits)
-	if err != nil {
-		return nil, err
-	}
+// keyKinds are those that sshd makes for a machine, the cheapest first.
+var keyKinds = []struct {
+	name string
+	make func() (crypto.Signer, error)
+}{
+	{"ed25519", func() (crypto.Signer, error) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	}},
+	{"ecdsa", func() (crypto.Signer, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }},
+	{"rsa", func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, rsaBits) }},
+}
+
+// newHostKeys makes as many of a node's keys, of as many kinds.
+func newHostKeys(dir string, n int) ([]hostKey, error) {
 	var keys []hostKey
-	for _, k := range []struct {
-		name    string
-		private crypto.Signer
-	}{{"ed25519", ed}, {"ecdsa", ec}, {"rsa", rs}} {
-		key, err := newKey(filepath.Join(dir, "ssh_host_"+k.name+"_key"), k.private)
+	for _, kind := range keyKinds[:n] {
+		private, err := kind.make()
+		if err != nil {
+			return nil, fmt.Errorf("making host keys: %w", err)
+		}
+		key, err := newKey(filepath.Join(dir, "ssh_host_"+kind.name+"_key"), private)
 		if err != nil {
 			return nil, fmt.Errorf("making host keys: %w", err)
 		}
@@ -171,11 +173,15 @@ func (l *Lab) startNode(ctx context.Context, n *Node, dir, binary string) error 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	keys, err := newHostKeys(dir)
+	light, kinds := binary == "" || l.opts.InProcessSSHD, len(keyKinds)
+	if light {
+		kinds = 1 // a key of RSA takes longer to make than all else of such a node
+	}
+	keys, err := newHostKeys(dir, kinds)
 	if err != nil {
 		return err
 	}
-	if binary == "" || l.opts.InProcessSSHD {
+	if light {
 		n.sshd = newInProcess(keys, l.clientKey.signer.PublicKey(), l.user, l.opts.Logf)
 	} else {
 		n.sshd = &sshdProcess{binary: binary, dir: dir, node: n.id, keys: keys, authKey: l.path("id_ed25519.pub"), logf: l.opts.Logf}

@@ -16,8 +16,9 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// inProcess is a small SSH server for machines without sshd: publickey login, commands and shells
-// without a pty, sftp. It is no yardstick for anything but the way to it.
+// inProcess is a small SSH server for machines without sshd and for nodes by the hundred, since it is some
+// goroutines where sshd is three processes: publickey login, commands and shells by /bin/sh as whoever runs
+// the lab, without a pty, and sftp. It is no yardstick for anything but the way to it.
 type inProcess struct {
 	config *ssh.ServerConfig
 	keys   []hostKey
@@ -99,10 +100,17 @@ func (s *inProcess) freeze(on bool) {
 	}
 }
 
-func (s *inProcess) children() int {
+func (s *inProcess) processes() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.commands)
+	if s.listener == nil {
+		return nil
+	}
+	pids := []int{os.Getpid()}
+	for p := range s.commands {
+		pids = append(pids, p.Pid)
+	}
+	return pids
 }
 
 func (s *inProcess) stop() error {

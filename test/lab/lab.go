@@ -66,7 +66,8 @@ type Options struct {
 	AgentLink     Link          // of the workers' hop to the gateway
 	Dir           string        // for keys and files; empty: a temporary one, removed by Close
 	PlainHTTP     bool          // no TLS; for measurements only
-	InProcessSSHD bool          // do not use the system's sshd
+	InProcessSSHD bool          // a small server in place of the system's sshd: for nodes by the hundred
+	Inotify       bool          // sessions watch folders as the agent does (ipc_linux.go); Linux only
 	AgentVersion  string        // empty: 3.3.987.0
 	PortBuffer    int           // bytes of the socket from a worker to its port; 0 is the system's, up to megabytes
 	Encrypt       bool          // sessions but those of ports ask for encryption with the lab's KMS key

@@ -27,8 +27,8 @@ type Node struct {
 type sshServer interface {
 	start(ctx context.Context) error
 	freeze(on bool)
-	children() int
-	stop() error // ends it and everything it started
+	processes() []int // its own and all below it; nil when it is stopped
+	stop() error      // ends it and everything it started
 	port() string
 	hostKeys() []string // authorized_keys form
 }
@@ -65,7 +65,11 @@ func (n *Node) StartSSHD(ctx context.Context) error { return n.sshd.start(ctx) }
 func (n *Node) Freeze(on bool) { n.sshd.freeze(on) }
 
 // SSHDChildren returns how many processes sshd has for its connections, its commands' included.
-func (n *Node) SSHDChildren() int { return n.sshd.children() }
+func (n *Node) SSHDChildren() int { return max(len(n.sshd.processes())-1, 0) }
+
+// Processes returns the ids of sshd, which comes first, and of all that it has started. The agent and its
+// workers are part of the lab's process, and so is an in-process SSH server.
+func (n *Node) Processes() []int { return n.sshd.processes() }
 
 // Reboot ends every process of the node without a farewell, leaves it down for a while, and brings
 // it back. Sessions are not told: they stay until terminated or idle.

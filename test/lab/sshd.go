@@ -204,13 +204,14 @@ func (s *sshdProcess) freeze(on bool) {
 	signal(append(descendants(s.cmd.Process.Pid), s.cmd.Process.Pid), sig)
 }
 
-func (s *sshdProcess) children() int {
+func (s *sshdProcess) processes() []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cmd == nil {
-		return 0
+		return nil
 	}
-	return len(descendants(s.cmd.Process.Pid))
+	pid := s.cmd.Process.Pid
+	return append([]int{pid}, descendants(pid)...)
 }
 
 func (s *sshdProcess) endLocked() {

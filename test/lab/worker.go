@@ -34,6 +34,9 @@ const (
 	errTerminated agentText = "Session is already terminated"
 )
 
+// ipcFolder holds a folder for each session, by which the agent and its worker talk to each other.
+const ipcFolder = "channels"
+
 // crashOutput is what the service reports when a worker dies at a refused port.
 const crashOutput = "document process failed unexpectedly: ipc messaging received timeout signal"
 
@@ -95,6 +98,14 @@ func (w *worker) run() {
 	defer w.uncount()
 	defer w.parts.Wait()
 	defer w.kill(errKilled)
+	if w.lab.opts.Inotify {
+		ipc, err := openIPC(w.lab.path(ipcFolder), w.session.id)
+		if err != nil {
+			w.complete(stateFailed, err.Error())
+			return
+		}
+		defer ipc.close()
+	}
 	if !w.pause(w.lab.opts.Timing.Spawn) {
 		return
 	}
