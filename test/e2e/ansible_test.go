@@ -7,8 +7,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
@@ -111,4 +113,52 @@ func TestResetConnection(t *testing.T) {
 		t.Error(got.stdout)
 	}
 	r.wantSessions(2)
+}
+
+// TestPlaybookOfManyTasks has one play give 500 tasks to each of five nodes: a session for each node, none left, and
+// the nodes' processes and descriptors as before.
+func TestPlaybookOfManyTasks(t *testing.T) {
+	needProc(t)
+	testenv.Need(t, "ansible-playbook")
+	nodes, tasks := 5, 500
+	if testing.Short() {
+		nodes, tasks = 3, 25
+	}
+	r := newRig(t, lab.Options{Nodes: nodes, Inotify: true})
+	r.limit = 30 * time.Minute             // on two cores under the race detector, it has others beside it
+	for _, node := range r.lab.Targets() { // the first calls cost the lab what it then keeps
+		r.want(r.ssh("-S", "none", node, "true"), 0, "", "")
+	}
+	r.awaitNoLoad()
+	before := r.load()
+	began := time.Now()
+	got := r.playbook(r.bookOf(tasks), "ANSIBLE_PIPELINING=True")
+	r.wantRecap(got)
+	t.Logf("%d tasks on %d nodes in %v; then %+v", tasks, nodes, time.Since(began).Round(time.Second), r.load())
+	for _, node := range r.lab.Targets() {
+		if !strings.Contains(got.stdout, fmt.Sprintf("%-26s : ok=%d ", node, tasks)) {
+			t.Errorf("%s: not %d tasks\n%s", node, tasks, got.stdout[strings.LastIndex(got.stdout, "PLAY RECAP"):])
+		}
+	}
+	r.wantSessions(2 * int64(nodes))
+	r.endMasters()
+	r.awaitLoad("after the play", before)
+	r.wantSessions(2 * int64(nodes))
+}
+
+// bookOf writes a playbook of as many tasks, of the kinds that go to the node: bare commands, modules whose
+// code travels on stdin, and some output.
+func (r *rig) bookOf(tasks int) string {
+	r.Helper()
+	kinds := []string{"raw: test N -ge 0", "command: test N -ge 0", "raw: head -c N /dev/zero", "ping: {data: N}", "raw: echo N >&2"}
+	book := "- hosts: nodes\n  gather_facts: false\n  tasks:\n"
+	for i := range tasks {
+		number := strconv.Itoa(i)
+		book += "    - name: task " + number + "\n      " + strings.ReplaceAll(kinds[i%len(kinds)], "N", number) + "\n"
+	}
+	name := r.path("book.yml")
+	if err := os.WriteFile(name, []byte(book), 0o644); err != nil {
+		r.Fatal(err)
+	}
+	return name
 }

@@ -11,7 +11,12 @@ const awaitLimit = 20 * time.Second
 // await polls a condition.
 func (r *rig) await(what string, holds func() bool) {
 	r.Helper()
-	for deadline := time.Now().Add(awaitLimit); !holds(); <-time.After(10 * time.Millisecond) {
+	r.awaitWithin(awaitLimit, what, holds)
+}
+
+func (r *rig) awaitWithin(limit time.Duration, what string, holds func() bool) {
+	r.Helper()
+	for deadline := time.Now().Add(limit); !holds(); <-time.After(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.Fatalf("waited in vain for %s", what)
 		}

@@ -53,9 +53,10 @@ type rig struct {
 	dir     string
 	runtime string // XDG_RUNTIME_DIR
 	env     []string
+	limit   time.Duration // of a command
 }
 
-// commandLimit ends a command that hangs; what hangs has failed.
+// commandLimit ends a command that hangs, unless a test has set another; what hangs has failed.
 const commandLimit = 2 * time.Minute
 
 // newRig starts a lab. Whatever the test leaves running is ended, and then no session may live.
@@ -70,7 +71,7 @@ func newRig(t *testing.T, opts lab.Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{T: t, lab: l, dir: dir, runtime: filepath.Join(dir, "run")}
+	r := &rig{T: t, lab: l, dir: dir, runtime: filepath.Join(dir, "run"), limit: commandLimit}
 	if err := os.Mkdir(r.runtime, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func (r *rig) prepare(cmd *exec.Cmd) *exec.Cmd {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	}
 	// A descriptor held by something left behind fails the test below, by time.
-	cmd.WaitDelay = commandLimit
+	cmd.WaitDelay = r.limit
 	return cmd
 }
 
@@ -164,7 +165,7 @@ func (r *rig) run(cmd *exec.Cmd) result {
 	if err := cmd.Start(); err != nil {
 		r.Fatal(err)
 	}
-	kill := time.AfterFunc(commandLimit, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(r.limit, func() { cmd.Process.Kill() })
 	err := cmd.Wait()
 	if !kill.Stop() {
 		r.Errorf("%s hung", strings.Join(cmd.Args, " "))
