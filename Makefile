@@ -5,6 +5,8 @@ export CGO_ENABLED ?= 0
 export GOTOOLCHAIN ?= auto
 
 BIN       := bin/ssm-ssh
+SET       ?= core
+SSH       ?= $(BIN)
 FUZZTIME  ?= 30s
 BENCHTIME ?= 5x
 NODES     ?= 3
@@ -14,7 +16,7 @@ STATIC    := go tool -modfile=test/tools/go.mod staticcheck
 SYSTEMS   := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 RACE_TEST := CGO_ENABLED=1 go test -race
 
-.PHONY: build setup demo test test-full bench lint fuzz man clean
+.PHONY: build setup demo test test-full conformance bench lint fuzz man clean
 
 build:
 	go build -trimpath $(VCS) -ldflags "-s -w" -o $(BIN) ./cmd/ssm-ssh
@@ -34,6 +36,11 @@ test: setup
 # Everything in full length.
 test-full: setup
 	$(RACE_TEST) -timeout 90m ./...
+
+# OpenSSH's own regression scripts with the program as ssh: SET=quick, core, slow, server, all or a script.
+# Beside it, on the same machine: SSH=/usr/bin/ssh.
+conformance: setup build
+	@go run ./test/conformance -ssh $(SSH) $(SET)
 
 # Time, processor time and memory beside the official plugin's and stock ssh's, as ratios with their spread in
 # one table; for a machine without other work. A turn takes about three minutes.

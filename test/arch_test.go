@@ -94,6 +94,11 @@ var table = map[string]rule{
 		"golang.org/x/sys":   "clocks of other processes",
 	}},
 	"test": {may: reasons{}},
+	"test/conformance": {may: reasons{
+		"golang.org/x/sys": "a network for each script, and what it leaves behind",
+	}, never: reasons{
+		"ssm-ssh/": "knows the program by its path only",
+	}},
 	"test/lab": {may: reasons{
 		"ssm-ssh/ssmchannel/agentmsg": "the message codec, held to vectors of its own",
 		"github.com/coder/websocket":  "the gateway",

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ssm-ssh/internal/testenv"
 )
 
 // showDescriptors has a shell give the client all sorts of descriptors. SSH is the client.
@@ -213,7 +215,7 @@ func (p *pairing) showSlowReader() {
 		p.want(p.call("x", "echo quick"), 0, "quick\n", "")
 	}
 	// For each 2 MiB of window and 96 KiB of buffers, and as much again of what the collector leaves lying.
-	if held := footprintOf(p.masterPID(p.cp)).residentKB; p.ourMaster && !raceBuild && held > 45_000 {
+	if held := footprintOf(p.masterPID(p.cp)).residentKB; p.ourMaster && !testenv.Race && held > 45_000 {
 		p.Errorf("the master has grown to %d KiB", held)
 	}
 	for _, cmd := range slow {

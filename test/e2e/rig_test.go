@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
 )
 
@@ -33,14 +34,8 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "ssm-ssh")
-	args := []string{"build", "-o", binary}
-	if raceBuild {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "ssm-ssh/cmd/ssm-ssh")...)
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "building the program: %v\n%s", err, out)
+	if binary, err = testenv.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
 )
 
@@ -45,7 +46,7 @@ func TestFigures(t *testing.T) {
 	if testing.Short() {
 		t.Skip("measures time and wants the machine to itself: run by make test-full")
 	}
-	if !raceDetector {
+	if !testenv.Race {
 		t.Run("cold start", figureCold)
 		t.Run("transfer", figureTransfer)
 		return
