@@ -131,7 +131,7 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		ConnectTimeout:           opts.ConnectTimeout,
 		ChannelKeepAlive:         opts.SSMKeepAlive,
 		UTF8:                     hasUTF8(os.Getenv),
-		Prompt:                   new(tty.Prompter),
+		Prompt:                   prompter(logf),
 		Logf:                     logf,
 	}
 	cfg.Verbose = opts.LogLevel >= sshopt.LogVerbose
@@ -146,6 +146,13 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		cfg.IdentityFile = append(cfg.IdentityFile, sshproxy.Identity{Path: id.Path, Explicit: id.Explicit})
 	}
 	return cfg
+}
+
+// prompter asks the user, and says in OpenSSH's words when the askpass program can't be run (readpass.c).
+func prompter(logf report.Logf) *tty.Prompter {
+	return &tty.Prompter{AskpassFailed: func(program string, err error) {
+		logf(-1, "ssh_askpass: exec(%s): %s", program, reason(err))
+	}}
 }
 
 // addKeys reads AddKeysToAgent as the SSH client wants it.

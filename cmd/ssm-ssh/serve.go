@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"ssm-ssh/internal/sshopt"
-	"ssm-ssh/internal/tty"
 	"ssm-ssh/sshproxy"
 )
 
@@ -68,9 +67,9 @@ func masterConfig(opts *sshopt.Options, identity string, client *sshproxy.Client
 
 // confirmer has the user confirm what clients ask for, through ssh-askpass (ssh_config(5), ControlMaster).
 func confirmer(log *logSink) func(ctx context.Context, question string) bool {
-	prompter := new(tty.Prompter)
+	prompt := prompter(log.Logf)
 	return func(ctx context.Context, question string) bool {
-		yes, err := prompter.Confirm(ctx, question)
+		yes, err := prompt.Confirm(ctx, question)
 		if err != nil {
 			log.Logf(1, "%s%v", question, err)
 		}

@@ -3,15 +3,19 @@ package tty
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of one run of an askpass program.
 const (
-	maxAnswer = 1024 // readpass.c reads no more
+	maxAnswer = 1023 // readpass.c reads no more
 	// askpassGrace is how long a killed askpass program's children may hold its output open.
 	askpassGrace = time.Second
 )
@@ -25,9 +29,9 @@ type askpassUse struct {
 	first   bool // is asked even with a terminal
 }
 
-func askpassPolicy(getenv func(string) string) askpassUse {
-	display := getenv("DISPLAY") != "" || getenv("WAYLAND_DISPLAY") != ""
-	switch strings.ToLower(getenv("SSH_ASKPASS_REQUIRE")) {
+func (p *Prompter) askpassPolicy() askpassUse {
+	display := p.getenv("DISPLAY") != "" || p.getenv("WAYLAND_DISPLAY") != ""
+	switch strings.ToLower(p.getenv("SSH_ASKPASS_REQUIRE")) {
 	case "force":
 		return askpassUse{allowed: true, first: true}
 	case "prefer":
@@ -42,53 +46,61 @@ func askpassPolicy(getenv func(string) string) askpassUse {
 // it writes; ok is false when it failed. hint is "" or "confirm". The environment is passed on as it
 // is: Ansible's program finds its password through it.
 func (p *Prompter) askpass(ctx context.Context, prompt, hint string) (answer string, ok bool, err error) {
-	program := p.getenv("SSH_ASKPASS")
-	if program == "" {
+	program, set := p.lookup("SSH_ASKPASS")
+	if !set {
 		program = defaultAskpass
 	}
 	cmd := exec.CommandContext(ctx, program, prompt)
 	cmd.WaitDelay = askpassGrace
-	cmd.Env = askpassEnv(os.Environ(), hint)
+	if hint != "" {
+		cmd.Env = append(os.Environ(), "SSH_ASKPASS_PROMPT="+hint)
+	}
 	cmd.Stderr = os.Stderr
-	out := &limitedBuffer{}
+	out := newAnswerBuffer()
 	defer out.clear()
 	cmd.Stdout = out
 	runErr := cmd.Run()
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return "", false, context.Cause(ctx)
-	}
-	if runErr != nil {
+	case cmd.ProcessState == nil:
+		p.notRun(program, runErr)
+		return "", false, nil
+	case !cmd.ProcessState.Success():
 		return "", false, nil
 	}
-	line, _, _ := bytes.Cut(out.data, []byte("\n"))
-	return string(bytes.TrimSuffix(line, []byte("\r"))), true, nil
+	line := out.data
+	if end := bytes.IndexAny(line, "\r\n"); end >= 0 {
+		line = line[:end]
+	}
+	return string(line), true, nil
 }
 
-// askpassEnv returns env with the hint as the only SSH_ASKPASS_PROMPT.
-func askpassEnv(env []string, hint string) []string {
-	const name = "SSH_ASKPASS_PROMPT="
-	var out []string
-	for _, v := range env {
-		if !strings.HasPrefix(v, name) {
-			out = append(out, v)
-		}
+// notRun tells of a program that can't be run.
+func (p *Prompter) notRun(program string, err error) {
+	if p.AskpassFailed == nil {
+		return
 	}
-	if hint != "" {
-		out = append(out, name+hint)
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		errno = unix.ENOENT // not in the PATH, or no name
 	}
-	return out
+	p.AskpassFailed(program, errno)
 }
 
-// limitedBuffer keeps the first maxAnswer bytes and drops the rest, so that the writer never blocks.
-// Its room is taken at once: an answer is never left behind by growing.
-type limitedBuffer struct{ data []byte }
+// answerBuffer keeps the first maxAnswer bytes and then wants no more: the program's next write fails, as under
+// OpenSSH. Its room is taken at once, so that no part of an answer is left behind by growing.
+type answerBuffer struct{ data []byte }
 
-func (b *limitedBuffer) Write(p []byte) (int, error) {
-	if b.data == nil {
-		b.data = make([]byte, 0, maxAnswer)
+func newAnswerBuffer() *answerBuffer { return &answerBuffer{make([]byte, 0, maxAnswer)} }
+
+func (b *answerBuffer) Write(p []byte) (int, error) {
+	n := min(len(p), maxAnswer-len(b.data))
+	b.data = append(b.data, p[:n]...)
+	if n < len(p) {
+		return n, io.ErrShortWrite
 	}
-	b.data = append(b.data, p[:min(len(p), maxAnswer-len(b.data))]...)
-	return len(p), nil
+	return n, nil
 }
 
-func (b *limitedBuffer) clear() { clear(b.data) }
+func (b *answerBuffer) clear() { clear(b.data) }

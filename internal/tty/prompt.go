@@ -19,8 +19,11 @@ var ErrInterrupted = errors.New("interrupted")
 // an askpass program. Where nobody can be asked the answer is "", as OpenSSH has it. One question is
 // put at a time. The zero value is ready for use.
 type Prompter struct {
-	Getenv func(string) string // nil means os.Getenv
-	Path   string              // the terminal; "" means /dev/tty
+	LookupEnv func(string) (string, bool) // nil means os.LookupEnv
+	Path      string                      // the terminal; "" means /dev/tty
+
+	// AskpassFailed is told of an askpass program that can't be run; nil is nobody.
+	AskpassFailed func(program string, err error)
 
 	mu sync.Mutex
 }
@@ -40,18 +43,23 @@ func (p *Prompter) Question(ctx context.Context, prompt string) (string, error) 
 func (p *Prompter) Confirm(ctx context.Context, prompt string) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !askpassPolicy(p.getenv).allowed {
+	if !p.askpassPolicy().allowed {
 		return false, nil
 	}
 	answer, ok, err := p.askpass(ctx, prompt, "confirm")
 	return ok && (answer == "" || strings.EqualFold(answer, "yes")), err
 }
 
-func (p *Prompter) getenv(name string) string {
-	if p.Getenv != nil {
-		return p.Getenv(name)
+func (p *Prompter) lookup(name string) (string, bool) {
+	if p.LookupEnv != nil {
+		return p.LookupEnv(name)
 	}
-	return os.Getenv(name)
+	return os.LookupEnv(name)
+}
+
+func (p *Prompter) getenv(name string) string {
+	value, _ := p.lookup(name)
+	return value
 }
 
 // ask chooses between terminal and askpass (readpass.c, read_passphrase).
@@ -61,7 +69,7 @@ func (p *Prompter) ask(ctx context.Context, prompt string, echo bool) (string, e
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	use := askpassPolicy(p.getenv)
+	use := p.askpassPolicy()
 	if !use.first {
 		path := p.Path
 		if path == "" {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,13 @@ func termiosOf(t *testing.T, f *os.File) unix.Termios {
 	return *s
 }
 
-func noEnv(string) string { return "" }
+// environment is one for a Prompter; nil is empty.
+type environment map[string]string
+
+func (e environment) lookup(name string) (string, bool) {
+	value, set := e[name]
+	return value, set
+}
 
 func TestRawModeAndBack(t *testing.T) {
 	_, terminal := openPTY(t)
@@ -109,7 +116,7 @@ func TestQuestions(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			user, terminal := openPTY(t)
 			before := termiosOf(t, terminal)
-			p := &Prompter{Getenv: noEnv, Path: terminal.Name()}
+			p := &Prompter{LookupEnv: environment(nil).lookup, Path: terminal.Name()}
 			ask := p.Secret
 			if tt.echo {
 				ask = p.Question
@@ -169,7 +176,7 @@ func TestQuestionCutShort(t *testing.T) {
 			before := termiosOf(t, terminal)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			p := &Prompter{Getenv: noEnv, Path: terminal.Name()}
+			p := &Prompter{LookupEnv: environment(nil).lookup, Path: terminal.Name()}
 			result := make(chan error, 1)
 			go func() {
 				_, err := p.Secret(ctx, "Pass: ")
@@ -201,27 +208,29 @@ func TestAskpass(t *testing.T) {
 	echo := script("echo", `printf '%s|%s|%s\nsecond\n' "$#" "$1" "$SSH_ASKPASS_PROMPT"`)
 	fails := script("fails", "echo no; exit 1")
 	flood := script("flood", "head -c 100000 /dev/zero | tr '\\0' x")
+	longest := script("longest", fmt.Sprintf("printf '%%0%dd' 0 | tr 0 x", maxAnswer))
 	tests := []struct {
 		name string
-		env  map[string]string
+		env  environment
 		tty  bool // there is a terminal, on which nobody answers: it is at its end
 		want string
 	}{
-		{"no terminal, no display", map[string]string{"SSH_ASKPASS": echo}, false, ""},
-		{"no terminal, display", map[string]string{"SSH_ASKPASS": echo, "DISPLAY": ":0"}, false, "1|P: |"},
-		{"wayland", map[string]string{"SSH_ASKPASS": echo, "WAYLAND_DISPLAY": "w"}, false, "1|P: |"},
-		{"terminal goes first", map[string]string{"SSH_ASKPASS": echo, "DISPLAY": ":0"}, true, ""},
-		{"prefer with display", map[string]string{"SSH_ASKPASS": echo, "DISPLAY": ":0", "SSH_ASKPASS_REQUIRE": "prefer"}, true, "1|P: |"},
-		{"prefer without display", map[string]string{"SSH_ASKPASS": echo, "SSH_ASKPASS_REQUIRE": "prefer"}, true, ""},
-		{"force", map[string]string{"SSH_ASKPASS": echo, "SSH_ASKPASS_REQUIRE": "FORCE"}, true, "1|P: |"},
-		{"never", map[string]string{"SSH_ASKPASS": echo, "DISPLAY": ":0", "SSH_ASKPASS_REQUIRE": "never"}, false, ""},
-		{"program fails", map[string]string{"SSH_ASKPASS": fails, "SSH_ASKPASS_REQUIRE": "force"}, false, ""},
-		{"program missing", map[string]string{"SSH_ASKPASS": dir + "/absent", "SSH_ASKPASS_REQUIRE": "force"}, false, ""},
-		{"endless answer", map[string]string{"SSH_ASKPASS": flood, "SSH_ASKPASS_REQUIRE": "force"}, false, strings.Repeat("x", maxAnswer)},
+		{"no terminal, no display", environment{"SSH_ASKPASS": echo}, false, ""},
+		{"no terminal, display", environment{"SSH_ASKPASS": echo, "DISPLAY": ":0"}, false, "1|P: |"},
+		{"wayland", environment{"SSH_ASKPASS": echo, "WAYLAND_DISPLAY": "w"}, false, "1|P: |"},
+		{"terminal goes first", environment{"SSH_ASKPASS": echo, "DISPLAY": ":0"}, true, ""},
+		{"prefer with display", environment{"SSH_ASKPASS": echo, "DISPLAY": ":0", "SSH_ASKPASS_REQUIRE": "prefer"}, true, "1|P: |"},
+		{"prefer without display", environment{"SSH_ASKPASS": echo, "SSH_ASKPASS_REQUIRE": "prefer"}, true, ""},
+		{"force", environment{"SSH_ASKPASS": echo, "SSH_ASKPASS_REQUIRE": "FORCE"}, true, "1|P: |"},
+		{"never", environment{"SSH_ASKPASS": echo, "DISPLAY": ":0", "SSH_ASKPASS_REQUIRE": "never"}, false, ""},
+		{"program fails", environment{"SSH_ASKPASS": fails, "SSH_ASKPASS_REQUIRE": "force"}, false, ""},
+		{"program missing", environment{"SSH_ASKPASS": dir + "/absent", "SSH_ASKPASS_REQUIRE": "force"}, false, ""},
+		{"endless answer", environment{"SSH_ASKPASS": flood, "SSH_ASKPASS_REQUIRE": "force"}, false, ""},
+		{"longest answer", environment{"SSH_ASKPASS": longest, "SSH_ASKPASS_REQUIRE": "force"}, false, strings.Repeat("x", maxAnswer)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &Prompter{Getenv: func(name string) string { return tt.env[name] }, Path: dir + "/no-terminal"}
+			p := &Prompter{LookupEnv: tt.env.lookup, Path: dir + "/no-terminal"}
 			if tt.tty {
 				p.Path = os.DevNull
 			}
@@ -231,9 +240,7 @@ func TestAskpass(t *testing.T) {
 		})
 	}
 	yes := script("yes", `test "$SSH_ASKPASS_PROMPT" = confirm || exit 1`)
-	p := &Prompter{Getenv: func(name string) string {
-		return map[string]string{"SSH_ASKPASS": yes, "DISPLAY": ":0"}[name]
-	}}
+	p := &Prompter{LookupEnv: environment{"SSH_ASKPASS": yes, "DISPLAY": ":0"}.lookup}
 	if ok, err := p.Confirm(t.Context(), "Allow? "); !ok || err != nil {
 		t.Errorf("got %v %v", ok, err)
 	}
@@ -249,9 +256,7 @@ func TestAskpassEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	p := &Prompter{Getenv: func(name string) string {
-		return map[string]string{"SSH_ASKPASS": program, "SSH_ASKPASS_REQUIRE": "force"}[name]
-	}}
+	p := &Prompter{LookupEnv: environment{"SSH_ASKPASS": program, "SSH_ASKPASS_REQUIRE": "force"}.lookup}
 	result := make(chan error, 1)
 	go func() {
 		_, err := p.Secret(ctx, "P: ")
