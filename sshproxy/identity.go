@@ -30,12 +30,13 @@ func (c *candidate) name() string {
 	return c.comment
 }
 
-// String describes the key as OpenSSH's log does (sshconnect2.c, format_identity).
+// String describes the key as OpenSSH's log does (sshconnect2.c, format_identity). A certificate has its key's
+// fingerprint.
 func (c *candidate) String() string {
 	var b strings.Builder
 	b.WriteString(c.name() + " ")
 	if c.public != nil {
-		b.WriteString(keyTypeName(c.public) + " " + ssh.FingerprintSHA256(c.public))
+		b.WriteString(keyTypeName(c.public) + " " + ssh.FingerprintSHA256(plainKey(c.public)))
 	}
 	if c.Explicit {
 		b.WriteString(" explicit")
@@ -137,12 +138,17 @@ func loadIdentity(cfg *Config, path, what string) ssh.PublicKey {
 	return public
 }
 
+// plainKey returns the key that a certificate is about, or the key itself.
+func plainKey(key ssh.PublicKey) ssh.PublicKey {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return cert.Key
+	}
+	return key
+}
+
 // tooShort reports whether RequiredRSASize rules a key out; other types have one length each.
 func tooShort(cfg *Config, key ssh.PublicKey) bool {
-	if cert, ok := key.(*ssh.Certificate); ok {
-		key = cert.Key
-	}
-	outer, ok := key.(ssh.CryptoPublicKey)
+	outer, ok := plainKey(key).(ssh.CryptoPublicKey)
 	if !ok {
 		return false
 	}

@@ -84,14 +84,12 @@ func TestAskpassIsStock(t *testing.T) {
 					env = append(env, "SSH_ASKPASS_REQUIRE="+require)
 				}
 				t.Run(strings.Join(append(env[1:], map[bool]string{true: "terminal", false: "none"}[terminal]), " "), func(t *testing.T) {
-					sub := *r
-					sub.T = t
 					var answers []answer
 					shown := len(display) > 0 && !strings.HasSuffix(display[0], "=")
 					if terminal && !(strings.EqualFold(require, "force") || require == "prefer" && shown) {
 						answers = []answer{{"password: ", "right\n"}}
 					}
-					got := s.sideBySide(&sub, env, answers, terminal, s.args("-oNumberOfPasswordPrompts=1"))
+					got := s.sideBySide(r.under(t), env, answers, terminal, s.args("-oNumberOfPasswordPrompts=1"))
 					asked := strings.EqualFold(require, "force") || shown && require != "never" && answers == nil
 					if (got.askpass != "") != asked {
 						t.Errorf("askpass %q, want it asked: %v", got.askpass, asked)

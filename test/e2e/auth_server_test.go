@@ -126,6 +126,24 @@ func (r *rig) writeFile(name, text string) string {
 	return path
 }
 
+// under is the rig for a part of its test.
+func (r *rig) under(t *testing.T) *rig {
+	sub := *r
+	sub.T = t
+	return &sub
+}
+
+func (r *rig) copyFile(from, to string) {
+	r.Helper()
+	text, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, text, 0o600)
+	}
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
 // sshKeygen makes a key, of type ed25519 unless args say another.
 func (r *rig) sshKeygen(name string, args ...string) string {
 	r.Helper()
