@@ -6,21 +6,43 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func wakePipe() (fds [2]int, err error) {
+// wake ends a sleeping poll: a descriptor that is readable from raise to clear. Here it is a kqueue(2) with one
+// event of the user's, one descriptor where a pipe has two; select(2) takes it (xnu: bsd/kern/kern_event.c,
+// kqueue_select).
+type wake int
+
+// wakeEvent names the only event of a wake's queue.
+const wakeEvent = 1
+
+func newWake() (wake, error) {
 	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
-	if err := unix.Pipe(fds[:]); err != nil {
-		return fds, err
-	}
-	for _, fd := range fds {
+	fd, err := unix.Kqueue()
+	if err == nil {
 		unix.CloseOnExec(fd)
-		if err := unix.SetNonblock(fd, true); err != nil {
-			_ = unix.Close(fds[0])
-			_ = unix.Close(fds[1])
-			return fds, err
-		}
 	}
-	return fds, nil
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return -1, err
+	}
+	w := wake(fd)
+	if err := w.change(unix.EV_ADD|unix.EV_CLEAR, 0); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return w, nil
+}
+
+func (w wake) change(flags uint16, fflags uint32) error {
+	event := unix.Kevent_t{Ident: wakeEvent, Filter: unix.EVFILT_USER, Flags: flags, Fflags: fflags}
+	_, err := unix.Kevent(int(w), []unix.Kevent_t{event}, nil, nil)
+	return err
+}
+
+func (w wake) raise() { _ = w.change(0, unix.NOTE_TRIGGER) } // can't fail: the event is there
+
+func (w wake) clear() {
+	var events [1]unix.Kevent_t
+	_, _ = unix.Kevent(int(w), nil, events[:], new(unix.Timespec)) // taking it ends it: EV_CLEAR
 }
 
 // poll is select(2) in poll(2)'s clothes, since poll refuses terminals and other devices here.

@@ -1,10 +1,27 @@
 package fdpass
 
-import "golang.org/x/sys/unix"
+import (
+	"encoding/binary"
 
-func wakePipe() (fds [2]int, err error) {
-	err = unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK)
-	return fds, err
+	"golang.org/x/sys/unix"
+)
+
+// wake ends a sleeping poll: a descriptor that is readable from raise to clear. Here it is an eventfd(2), one
+// descriptor where a pipe has two.
+type wake int
+
+func newWake() (wake, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	return wake(fd), err
+}
+
+func (w wake) raise() {
+	_, _ = unix.Write(int(w), binary.NativeEndian.AppendUint64(nil, 1)) // fails only at 2^64-2 raised and not cleared
+}
+
+func (w wake) clear() {
+	var count [8]byte
+	_, _ = unix.Read(int(w), count[:]) // EAGAIN: nothing was raised
 }
 
 // poll is poll(2); timeout is in milliseconds, -1 waits for ever.

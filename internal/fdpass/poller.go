@@ -12,12 +12,12 @@ import (
 // Poller waits for descriptors to become ready, any number of them in one goroutine. A wait is
 // level-triggered and answered once.
 type Poller struct {
-	wakeRead, wakeWrite int
-	wg                  sync.WaitGroup
+	wake wake
+	wg   sync.WaitGroup
 
 	mu      sync.Mutex
 	waiters map[*waiter]struct{}
-	woken   bool // a byte is in the wake pipe
+	woken   bool // wake is raised
 	closed  bool
 }
 
@@ -28,13 +28,13 @@ type waiter struct {
 	told   chan error
 }
 
-// NewPoller starts a Poller; the caller closes it.
+// NewPoller starts a Poller, which holds one descriptor; the caller closes it.
 func NewPoller() (*Poller, error) {
-	fds, err := wakePipe()
+	w, err := newWake()
 	if err != nil {
-		return nil, fmt.Errorf("fdpass: creating wake pipe: %w", err)
+		return nil, fmt.Errorf("fdpass: creating a poller: %w", err)
 	}
-	p := &Poller{wakeRead: fds[0], wakeWrite: fds[1], waiters: make(map[*waiter]struct{})}
+	p := &Poller{wake: w, waiters: make(map[*waiter]struct{})}
 	p.wg.Go(p.run)
 	return p, nil
 }
@@ -50,7 +50,7 @@ func (p *Poller) Close() error {
 	if already {
 		return nil
 	}
-	return errors.Join(unix.Close(p.wakeRead), unix.Close(p.wakeWrite))
+	return unix.Close(int(p.wake))
 }
 
 // wait returns nil when fd may be ready for events or has an error to report, os.ErrClosed when
@@ -85,7 +85,7 @@ func (p *Poller) wakeLocked() {
 		return
 	}
 	p.woken = true
-	_, _ = unix.Write(p.wakeWrite, []byte{0}) // can't fail: at most one byte is in the pipe
+	p.wake.raise()
 }
 
 // run asks for all waiters at once until the Poller is closed.
@@ -105,7 +105,7 @@ func (p *Poller) run() {
 	}
 }
 
-// gather lists the wake pipe and every waiter; open is false when the Poller was closed.
+// gather lists wake and every waiter; open is false when the Poller was closed.
 func (p *Poller) gather(fds []unix.PollFd, asked []*waiter) (_ []unix.PollFd, _ []*waiter, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,14 +114,13 @@ func (p *Poller) gather(fds []unix.PollFd, asked []*waiter) (_ []unix.PollFd, _ 
 			w.told <- os.ErrClosed
 		}
 		clear(p.waiters)
-		return fds, asked, false // and woken stays: nobody writes to the pipe again
+		return fds, asked, false // and woken stays: nobody raises it again
 	}
 	if p.woken {
-		var b [1]byte
-		_, _ = unix.Read(p.wakeRead, b[:])
+		p.wake.clear()
 		p.woken = false
 	}
-	fds = append(fds, unix.PollFd{Fd: int32(p.wakeRead), Events: unix.POLLIN})
+	fds = append(fds, unix.PollFd{Fd: int32(p.wake), Events: unix.POLLIN})
 	for w := range p.waiters {
 		fds = append(fds, unix.PollFd{Fd: int32(w.fd), Events: w.events})
 		asked = append(asked, w)
