@@ -28,6 +28,10 @@ const (
 	// answerLimit bounds the wait for an answer after a request was written. SSM answers in well
 	// under a second; a load balancer cuts idle connections later than this.
 	answerLimit = 15 * time.Second
+	// idleLimit is how long a connection is kept for a next call. Calls come in bursts, at the beginning and
+	// the end of a session; in between lie minutes or hours, in which a master of each of hundreds of nodes
+	// would hold one for nothing.
+	idleLimit = 4 * time.Second
 	// cachedTLSSessions is how many hosts' TLS sessions are kept for resumption: API, gateway and
 	// the services that credentials come from.
 	cachedTLSSessions = 8
@@ -147,6 +151,7 @@ func (c *Client) loadOptions() []func(*config.LoadOptions) error {
 	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		// The proxy is net/http's own reading of the environment, which it makes at the first request.
 		t.OnProxyConnectResponse = checkProxy
+		t.IdleConnTimeout = idleLimit
 		t.TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(cachedTLSSessions)
 	})
 	options := []func(*config.LoadOptions) error{
