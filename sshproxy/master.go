@@ -23,7 +23,8 @@ type MasterConfig struct {
 	Host string // the target, in questions to the user
 
 	// Persist is how long the master waits for the next client after the last has gone; below 0 for
-	// ever. It counts only with PersistSet; without, the master serves while someone holds it (Hold)
+	// ever. One that has asked for nothing, only read the HELLO, doesn't count: looking at a master keeps
+	// it no longer. It counts only with PersistSet; without, the master serves while someone holds it (Hold)
 	// and ends after the last holder and the last client.
 	Persist    time.Duration
 	PersistSet bool
@@ -87,6 +88,7 @@ type Master struct {
 	holds    int
 	closed   bool // no client can come any more
 	timer    *time.Timer
+	expires  time.Time   // the end of the persist time; zero: it begins anew with timer
 	rest     *time.Timer // until Idle; nil: there is a client
 	sessions uint32      // numbers given so far
 }
@@ -117,6 +119,7 @@ func (m *Master) Hold() (release func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.holds++
+	m.expires = time.Time{}
 	m.settleLocked()
 	return sync.OnceFunc(func() {
 		m.mu.Lock()
@@ -265,11 +268,22 @@ func (m *Master) restLocked(idle bool) {
 	}
 }
 
-// startTimerLocked begins the persist time. A client that comes at its last moment is served: it
-// either stops the timer, or waits at the socket and is found there once the name is gone.
+// used has the persist time begin anew when the last client has gone.
+func (m *Master) used() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expires = time.Time{}
+}
+
+// startTimerLocked begins the persist time, or goes on with it where nobody has asked for anything
+// since. A client that comes at its last moment is served: it either stops the timer, or waits at the
+// socket and is found there once the name is gone.
 func (m *Master) startTimerLocked() {
+	if m.expires.IsZero() {
+		m.expires = time.Now().Add(m.cfg.Persist)
+	}
 	var timer *time.Timer
-	timer = time.AfterFunc(m.cfg.Persist, func() {
+	timer = time.AfterFunc(time.Until(m.expires), func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if m.timer == timer { // else it was stopped as it fired

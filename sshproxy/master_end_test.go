@@ -194,6 +194,58 @@ func TestPersist(t *testing.T) {
 	}
 }
 
+// Who only reads the HELLO, as a list of sessions does, and who only connects keep no master alive; a request
+// does, also one that is over at once.
+func TestLookingIsNoUse(t *testing.T) {
+	const persist = 500 * time.Millisecond
+	looks := map[string]func(path string) error{
+		"connects": func(path string) error {
+			c, err := net.Dial("unix", path)
+			if err == nil {
+				c.Close()
+			}
+			return err
+		},
+		"reads HELLO": func(path string) error {
+			c, err := DialMux(testContext(t), path)
+			if err == nil {
+				c.Close()
+			}
+			return err
+		},
+	}
+	n := startNode(t, nodeOptions{})
+	for name, look := range looks {
+		t.Run(name, func(t *testing.T) {
+			m := startMaster(t, n, MasterConfig{PersistSet: true, Persist: persist})
+			if _, status, ok := runMux(t, m.path, MuxSessionRequest{Command: "true"}); status != 0 || !ok {
+				t.Errorf("got %d %v", status, ok)
+			}
+			for deadline := time.Now().Add(20 * persist); look(m.path) == nil; <-time.After(persist / 10) {
+				if time.Now().After(deadline) {
+					t.Fatal("the master lives on")
+				}
+			}
+			<-m.done
+		})
+	}
+	t.Run("asks", func(t *testing.T) {
+		const persist = 2 * time.Second
+		m := startMaster(t, n, MasterConfig{PersistSet: true, Persist: persist})
+		<-time.After(persist / 2)
+		asked := time.Now()
+		c := dialMaster(t, m.path)
+		if _, err := c.Check(testContext(t)); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		<-m.done
+		if took := time.Since(asked); took < persist {
+			t.Errorf("ended %v after a request, want %v", took, persist)
+		}
+	})
+}
+
 func TestIdleIsToldOnceAfterEachClient(t *testing.T) {
 	const busy = 300 * time.Millisecond
 	n := startNode(t, nodeOptions{})

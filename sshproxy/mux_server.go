@@ -80,6 +80,7 @@ func (s *muxServer) converse(ctx context.Context) error {
 			s.setPatience(hello.Extensions)
 			continue
 		}
+		s.master.used()
 		if err := s.handle(ctx, m); err != nil {
 			return err
 		}
