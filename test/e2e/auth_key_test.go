@@ -147,6 +147,10 @@ func TestKeysAreStock(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	asking := r.agent()
+	if got := r.sshAdd(asking, "-q", "-c", good); got.status != 0 { // it has nobody to ask, so it refuses
+		t.Fatalf("ssh-add: %+v", got)
+	}
 	bad := r.sshKeygen("bad", "-N", "")
 	if err := os.Chmod(bad, 0o640); err != nil {
 		t.Fatal(err)
@@ -202,6 +206,7 @@ func TestKeysAreStock(t *testing.T) {
 		{name: "agent by public half, told", args: append(at(full), "-v", "-oIdentitiesOnly=yes", "-i", held+".pub")},
 		{name: "agent by name, told", full: true, args: append(at(full), "-v", "-oIdentitiesOnly=yes", "-oIdentityFile="+held)},
 		{name: "agent not named, told", full: true, args: append(at(full), "-v", "-oIdentitiesOnly=yes", "-i", good)},
+		{name: "agent refuses", args: append(at(asking), "-i", "none", "-i", goodRSA)},
 		{name: "agent only by name", full: true, args: append(at(full), "-oIdentitiesOnly=yes", "-i", "none"), status: 255},
 	}
 	for _, tt := range tests {

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -170,6 +172,56 @@ func TestSSHPass(t *testing.T) {
 			}
 			if got[0] != got[1] || got[1].status != tt.status {
 				t.Errorf("ssh %+v, ssm-ssh %+v", got[0], got[1])
+			}
+		})
+	}
+}
+
+// TestQuestionsOfAMaster has the questions come from the master, a process of its own, as with Ansible's
+// ControlPersist; a second call is asked nothing.
+func TestQuestionsOfAMaster(t *testing.T) {
+	testenv.Need(t, "sshpass")
+	tests := []struct {
+		name    string
+		before  []string
+		env     func(r *rig) []string
+		answers []answer
+	}{
+		{name: "sshpass", before: []string{"sshpass", "-p", "right"}},
+		{name: "askpass", env: func(r *rig) []string {
+			return []string{"SSH_ASKPASS=" + r.askpassProgram("echo right"), "SSH_ASKPASS_REQUIRE=force"}
+		}},
+		{name: "terminal", answers: []answer{{"u@127.0.0.1's password: ", "wrong\n"}, {"please try again.", ""}, {"password: ", "right\n"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newAuthRig(t)
+			dir, err := os.MkdirTemp("", "e2e") // a control path must be short
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, "master")
+			t.Cleanup(func() { r.run(exec.Command(binary, "-F", "none", "-S", path, "-O", "exit", "x")); os.RemoveAll(dir) })
+			s := startAuthServer(r, &ssh.ServerConfig{PasswordCallback: passwordIs("right")})
+			args := s.args("-oControlMaster=auto", "-oControlPersist=60s", "-oControlPath="+path)
+			command := append(append(tt.before, binary), args...)
+			cmd := exec.Command(command[0], command[1:]...)
+			if tt.env != nil {
+				cmd.Env = tt.env(r)
+			}
+			got := said{}
+			if tt.answers != nil {
+				got = r.dialogue(cmd, tt.answers)
+			} else {
+				res := r.run(cmd)
+				got = said{stderr: res.stderr, status: res.status}
+			}
+			if tried := s.tried(); got.status != 0 || got.stderr != "" || len(tried) == 0 || tried[len(tried)-1] != "password true" {
+				t.Errorf("first call: %v, tried %q", got, tried)
+			}
+			again := r.run(exec.Command(binary, args...))
+			if tried := s.tried(); again.status != 0 || again.stderr != "" || len(tried) > 0 {
+				t.Errorf("second call: %+v, tried %q", again, tried)
 			}
 		})
 	}

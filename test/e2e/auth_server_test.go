@@ -112,7 +112,7 @@ func (s *authServer) args(options ...string) []string {
 func newAuthRig(t *testing.T) *rig {
 	t.Helper()
 	testenv.Need(t, "ssh")
-	r := &rig{T: t, dir: t.TempDir()}
+	r := &rig{T: t, dir: t.TempDir(), limit: commandLimit}
 	r.env = append(cleanEnv(), "XDG_RUNTIME_DIR="+r.dir, "XDG_CONFIG_HOME="+r.path("config"), "XDG_STATE_HOME="+r.path("state"))
 	return r
 }
