@@ -75,12 +75,14 @@ func runOurs(args []string, env Environment) result {
 	o, err := Parse(args, env)
 	var r result
 	for _, n := range o.Notices {
-		r.stderr += render(n)
+		if n.Raw || !o.Syslog {
+			r.stderr += render(n)
+		}
 	}
 	var failure *Error
 	if errors.As(err, &failure) {
 		r.code = failure.Code
-		if failure.Raw || o.LogLevel > LogQuiet {
+		if failure.Raw || o.LogLevel > LogQuiet && !o.Syslog {
 			for text := range strings.SplitSeq(failure.Text, "\n") {
 				r.stderr += render(Notice{Text: text, Raw: failure.Raw})
 			}

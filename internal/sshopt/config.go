@@ -312,7 +312,11 @@ func (l *line) include() error {
 		if err != nil {
 			return err
 		}
-		paths, err := filepath.Glob(pattern) // sorted, as glob(3)'s
+		full, err := l.p.expandTilde(pattern)
+		if err != nil {
+			return err
+		}
+		paths, err := filepath.Glob(full) // sorted, as glob(3)'s
 		if err != nil {
 			return l.bad("glob failed for " + pattern + ".")
 		}
@@ -348,7 +352,7 @@ func (l *line) includePattern(arg string) (string, error) {
 	case !strings.HasPrefix(arg, "~"):
 		arg = "~/.ssh/" + arg
 	}
-	return l.p.expandTilde(arg)
+	return arg, nil
 }
 
 func (l *line) includeFile(path string) error {

@@ -32,6 +32,22 @@ var dumpCorpus = [][]string{
 	{"-x", "-a", "-oClearAllForwardings=yes", "-oPort=2222", "-oIdentityFile=~/f", "-2", "-s", "--", "u@h", "sftp"},
 	{"-o", "LogLevel ERROR", "-o", "Compression yes", "-o", "ServerAliveInterval 30", "-o", "ServerAliveCountMax 10",
 		"-o", "StrictHostKeyChecking yes", "h", "CMD"},
+	// Other tools, as their sources start ssh.
+	{"-T", "-D", "54321", "-o", "ConnectTimeout=15", "h", "bash"},                                                     // VS Code
+	{"-v", "-T", "-D", "54321", "-o", "ConnectTimeout=15", "-F", "/dev/null", "u@h", "bash", "--login", "-c", "bash"}, // VS Code
+	{"-n", "-tt", "-S", "none", "-o", "ProxyCommand=mosh --family=prefer-inet --fake-proxy -- %h %p", "u@h", "--", "mosh-server new -c 256 -s -l LANG=C"},
+	{"-l", "u", "-p", "22", "-o", "ConnectTimeout=30", "-T", "--", "h", "docker", "system", "dial-stdio"},
+	{"-o", "SendEnv=GIT_PROTOCOL", "-o", "BatchMode=no", "u@h", "git-lfs-authenticate x/y download"},
+	{"h", "-l", "u", "-s", "sftp"}, // restic
+	{"-l", "u", "-o", "ControlMaster=auto", "-o", "ControlPath=tramp.%C", "-o", "ControlPersist=no", "-e", "none", "h"}, // Emacs
+	{"-x", "-a", "-oForwardX11=no", "h", "nix-store", "--serve", "--write"},
+	{"-x", "-M", "-N", "-S", "/tmp/nix/ssh.sock", "-oLocalCommand=echo started", "-oPermitLocalCommand=yes", "h"}, // Nix
+	{"-e", "none", "-C", "-o", "StrictHostKeyChecking=no", "-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "-i", "/etc/passwd", "-p", "2222", "vagrant@127.0.0.1", "-t", "bash -l"},
+	{"-o", "Ciphers=aes128-ctr", "-o", "ServerAliveInterval=10", "-c", "aes256-ctr", "h", "borg", "serve"},
+	{"-q", "-o", "ConnectTimeout=5", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null", "h", "exit"},
+	{"-fNT", "-o", "ExitOnForwardFailure=yes", "-L", "5432:db.internal:5432", "-L", "/tmp/s.sock:db.internal:5433", "h"},
+	{"-nNTR", "0.0.0.0:8080:localhost:80", "-o", "ServerAliveInterval=60", "h"},
+	{"-A", "-J", "jump1,u@jump2:2222", "-o", "AddKeysToAgent=yes", "u@inner.example.com"},
 	// getopt.
 	{"-lbar", "baz@h"}, {"baz@h", "-o", "user=foo"}, {"-o", "user=foo", "-lbar", "baz@h"}, {"-vNfF", "none", "h"},
 	{"-oPort=23", "h", "-p", "24"}, {"-p", "24", "h", "-oPort=23"}, {"--", "h", "-v"}, {"h", "--", "-x"},
@@ -132,6 +148,16 @@ var configCorpus = []struct {
 	{name: "world-writable include", config: "Include /tmp/../DIR/nosuch\n"},
 	{name: "log verbose", config: "LogVerbose a b\nLogVerbose c\n"},
 	{name: "user tokens of 9.2 stay", config: "User plain\n"},
+	// What people have for nodes: -G shows it as it is written.
+	{name: "AWS's guide", config: "# SSH over Session Manager\nHost i-* mi-*\n    ProxyCommand sh -c \"aws ssm start-session --target %h --document-name AWS-StartSSHSession --parameters 'portNumber=%p'\"\n",
+		hosts: []string{"i-0123456789abcdef0", "mi-0123456789abcdef0", "I-0123ABCD"}},
+	{name: "AWS's guide with more", config: "Host i-*.* mi-*.*\n  ProxyCommand bash -c \"aws ssm start-session --target $(echo %h|cut -d'.' -f1) --region $(echo %h|cut -d'.' -f2) --document-name AWS-StartSSHSession --parameters 'portNumber=%p'\"\n  User ec2-user\n  IdentityFile ~/.ssh/%h.pem\nHost bastion\n  Hostname i-0123456789abcdef0\n  ProxyCommand=aws --profile \"my team\" ssm start-session --target %h --document-name AWS-StartSSHSession --parameters portNumber=%p # no comment\n",
+		hosts: []string{"i-0123456789abcdef0.eu-west-1", "bastion"}},
+	{name: "AWS's guide for Windows", config: "host i-* mi-*\n    ProxyCommand C:\\Windows\\System32\\WindowsPowerShell\\v1.0\\powershell.exe \"aws ssm start-session --target %h --document-name AWS-StartSSHSession --parameters portNumber=%p\"\n",
+		hosts: []string{"i-0123456789abcdef0"}},
+	{name: "distribution's and user's together", config: "Include DIR/user\nInclude DIR/system\n", files: map[string]string{
+		"user":   "Host *.corp !bad.corp\n  ProxyJump bastion.corp\n  User me\nHost bastion.corp\n  ProxyJump none\nMatch originalhost git.corp exec \"test -n '%r'\"\n  Port 2222\n",
+		"system": "Host *\n    SendEnv LANG LC_*\n    HashKnownHosts yes\n    GSSAPIAuthentication yes\n    ForwardX11Trusted yes\n"}, hosts: []string{"x.corp", "bad.corp", "bastion.corp", "git.corp"}},
 }
 
 // errorCorpus are command lines that stock ssh refuses before it connects.

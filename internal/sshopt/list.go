@@ -70,6 +70,7 @@ func (p *parser) addIdentity(id Identity) {
 	p.mark(kwIdentityFile)
 	for _, have := range p.o.IdentityFile {
 		if have == id {
+			p.log(2, "add_identity_file: ignoring duplicate key "+id.Path)
 			return
 		}
 	}
@@ -87,6 +88,7 @@ func parseCertificateFile(l *line) error {
 	l.p.mark(kwCertificateFile)
 	for _, have := range l.p.o.CertificateFile {
 		if have == arg {
+			l.p.log(2, "add_certificate_file: ignoring duplicate key "+arg)
 			return nil
 		}
 	}

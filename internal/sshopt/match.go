@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 )
 
@@ -87,8 +88,22 @@ func (l *line) match() error {
 
 // matchAll weighs the criteria one by one. All are checked for their syntax, even after one that
 // doesn't hold; only exec isn't run then.
-func (l *line) matchAll() (bool, error) {
-	result := true
+func (l *line) matchAll() (result bool, err error) {
+	host, err := l.p.hostSoFar()
+	if err != nil {
+		return false, err
+	}
+	l.p.log(2, "checking match for '"+l.rest+"' host "+host+" originally "+l.p.o.OriginalHost)
+	defer func() {
+		switch {
+		case err != nil:
+		case result:
+			l.p.log(2, "match found")
+		default:
+			l.p.log(2, "match not found")
+		}
+	}()
+	result = true
 	count := 0
 	for len(l.args) > 0 {
 		word := l.next()
@@ -108,18 +123,26 @@ func (l *line) matchAll() (bool, error) {
 		count++
 		if name == "canonical" || name == "final" {
 			l.p.wantFinal = l.p.wantFinal || name == "final" && !l.p.finalPass
-			result = result && l.p.finalPass != negated
+			held := l.p.finalPass != negated
+			l.sayMatched(held, word, "")
+			result = result && held
 			continue
 		}
 		if !hasArg {
 			hasArg = len(l.args) > 0
 			arg = l.next()
 		}
-		held, err := l.criterion(name, arg, hasArg, result)
+		held, value, err := l.criterion(name, arg, hasArg, result)
 		if err != nil {
 			return false, err
 		}
-		result = result && held != negated
+		if name == "exec" && !result {
+			l.p.log(3, l.where()+": skipped exec \""+value+"\"")
+			continue
+		}
+		held = held != negated
+		l.sayMatched(held, word, " \""+value+"\"")
+		result = result && held
 	}
 	if count == 0 {
 		l.p.log(-1, "One or more attributes required for Match")
@@ -128,39 +151,56 @@ func (l *line) matchAll() (bool, error) {
 	return result, nil
 }
 
-// criterion weighs one criterion. sofar says whether those before it held.
-func (l *line) criterion(name, arg string, hasArg, sofar bool) (bool, error) {
+// sayMatched says of one criterion whether it holds.
+func (l *line) sayMatched(held bool, word, value string) {
+	not := ""
+	if !held {
+		not = "not "
+	}
+	space := ""
+	if value != "" {
+		space = " "
+	}
+	l.p.log(3, l.where()+": "+not+"matched '"+word+value+"'"+space)
+}
+
+// criterion weighs one criterion, and returns what it is weighed against. sofar says whether those before it held.
+func (l *line) criterion(name, arg string, hasArg, sofar bool) (held bool, value string, err error) {
 	p := l.p
 	mayBeEmpty := hasArg && (name == "tagged" || name == "command")
 	if arg == "" && !mayBeEmpty || strings.HasPrefix(arg, "#") {
 		p.log(-1, "Missing Match criteria for "+name)
-		return false, errBadLine
+		return false, "", errBadLine
 	}
 	switch name {
 	case "host":
-		host, err := p.hostSoFar()
-		return err == nil && matchHostname(host, arg), err
+		value, err = p.hostSoFar()
+		return err == nil && matchHostname(value, arg), value, err
 	case "originalhost":
-		return matchHostname(p.o.OriginalHost, arg), nil
+		value = p.o.OriginalHost
+		return matchHostname(value, arg), value, nil
 	case "user":
-		return matchList(p.userSoFar(), arg, false) > 0, nil
+		value = p.userSoFar()
 	case "localuser":
-		return matchList(p.env.LocalUser, arg, false) > 0, nil
-	case "tagged":
-		return matchOrEmpty(p.o.Tag, arg), nil
-	case "command":
-		return matchOrEmpty(p.o.Command, arg), nil
+		value = p.env.LocalUser
 	case "version":
-		return matchList(p.env.Version, arg, false) > 0, nil
+		value = p.env.Version
 	case "sessiontype":
-		return matchList(p.sessionSoFar(), arg, false) > 0, nil
+		value = p.sessionSoFar()
+	case "tagged":
+		return matchOrEmpty(p.o.Tag, arg), p.o.Tag, nil
+	case "command":
+		return matchOrEmpty(p.o.Command, arg), p.o.Command, nil
 	case "localnetwork":
-		return l.localNetwork(arg)
+		held, err = l.localNetwork(arg)
+		return held, arg, err
 	case "exec":
 		return l.matchExec(arg, sofar && !l.scope.never)
+	default:
+		p.log(-1, "Unsupported Match attribute "+name)
+		return false, "", errBadLine
 	}
-	p.log(-1, "Unsupported Match attribute "+name)
-	return false, errBadLine
+	return matchList(value, arg, false) > 0, value, nil
 }
 
 // matchOrEmpty is matchList where nothing is matched by the empty pattern alone.
@@ -203,24 +243,23 @@ func (p *parser) sessionSoFar() string {
 }
 
 // matchExec runs a command, unless the outcome can't matter any more; its status 0 is a match.
-func (l *line) matchExec(arg string, run bool) (bool, error) {
-	command, err := l.p.expandEarly(arg, false)
-	if err != nil {
-		return false, err
+func (l *line) matchExec(arg string, run bool) (held bool, command string, err error) {
+	command, err = l.p.expandEarly(arg, false)
+	if err != nil || !run {
+		return false, command, err
 	}
-	if !run {
-		return false, nil
-	}
+	l.p.log(1, "Executing command: '"+command+"'")
 	status, err := l.p.env.Exec(command)
 	var unusable *Error
 	if errors.As(err, &unusable) {
-		return false, unusable
+		return false, command, unusable
 	}
 	if err != nil {
 		l.p.log(-1, err.Error())
-		return false, l.fatal("match exec '" + command + "' error")
+		return false, command, l.fatal("match exec '" + command + "' error")
 	}
-	return status == 0, nil
+	l.p.log(3, "command returned status "+strconv.Itoa(status))
+	return status == 0, command, nil
 }
 
 // runShell is Environment.Exec's default. A shell that can't be run is an *Error. The command sees nothing of our stdin and stdout.

@@ -65,10 +65,18 @@ func (p *parser) configure() error {
 	if err := p.readFiles(); err != nil {
 		return err
 	}
+	if p.wantFinal {
+		p.log(1, "configuration requests final Match pass")
+	}
 	if err := p.settleHost(); err != nil {
 		return err
 	}
+	if p.o.CanonicalizeHostname != CanonicalizeNo && !p.wantFinal {
+		p.log(1, "hostname canonicalisation enabled, will re-parse configuration")
+		p.wantFinal = true
+	}
 	if p.wantFinal {
+		p.log(1, "re-parsing configuration")
 		p.finalPass = true
 		p.o.Hostname = p.o.Host
 		p.mark(kwHostname)
@@ -167,11 +175,16 @@ func printable(s string) string {
 }
 
 // withNotices moves the error lines logged so far in front of the last one, so that Error.Text
-// holds all that is said about the failure.
+// holds all that is said about the failure. Among lines for debugging they stay in their places.
 func (p *parser) withNotices(err error) error {
 	var last *Error
 	if !errors.As(err, &last) || last.Raw {
 		return err
+	}
+	for _, n := range p.o.Notices {
+		if n.Level > 0 {
+			return &Error{Text: printable(last.Text), Code: last.Code}
+		}
 	}
 	var lines []string
 	kept := p.o.Notices[:0]

@@ -125,21 +125,27 @@ func (p *parser) settleUpdateHostKeys() {
 		return
 	}
 	switch {
-	case o.ControlPersist.Set && o.ControlPath != "",
-		o.Command != "", o.RemoteCommand != "", o.RequestTTY == RequestTTYNo,
-		o.LogLevel < LogInfo:
-		o.UpdateHostKeys = "no"
+	case o.ControlPersist.Set && o.ControlPath != "":
+		p.log(1, "UpdateHostKeys=ask is incompatible with ControlPersist; disabling")
+	case o.Command != "", o.RemoteCommand != "", o.RequestTTY == RequestTTYNo:
+		p.log(1, "UpdateHostKeys=ask is incompatible with remote command execution; disabling")
+	case o.LogLevel < LogInfo:
+	default:
+		return
 	}
+	o.UpdateHostKeys = "no"
 }
 
 // settleSession expands RemoteCommand, which becomes the command.
 func (p *parser) settleSession(t *tokens) error {
 	o := p.o
 	if o.RemoteCommand != "" {
+		p.log(3, "expanding RemoteCommand: "+o.RemoteCommand)
 		command, err := p.expand(o.RemoteCommand, expandCommand, t)
 		if err != nil {
 			return err
 		}
+		p.log(3, "expanded RemoteCommand: "+command)
 		o.RemoteCommand, o.Command = command, command
 	}
 	o.HasCommand = o.Command != ""
@@ -156,9 +162,6 @@ func (p *parser) settleShown(t *tokens) error {
 	if err := dropNone(&o.UserKnownHostsFile, "UserKnownHostsFiles"); err != nil {
 		return err
 	}
-	for i := range o.UserKnownHostsFile {
-		paths = append(paths, &o.UserKnownHostsFile[i])
-	}
 	for _, path := range paths {
 		expanded, err := p.expandPath(*path, t)
 		if err != nil {
@@ -169,18 +172,47 @@ func (p *parser) settleShown(t *tokens) error {
 	if err := p.checkAgentSocket(); err != nil {
 		return err
 	}
-	for _, list := range [...][]Forward{o.LocalForward, o.DynamicForward, o.RemoteForward} {
-		for i := range list {
-			for _, path := range [...]*string{&list[i].BindPath, &list[i].Path} {
-				expanded, err := p.expand(*path, expandCommand, t)
-				if err != nil {
-					return err
-				}
-				*path = expanded
-			}
+	for i, path := range o.UserKnownHostsFile {
+		expanded, err := p.expandPath(path, t)
+		if err != nil {
+			return err
+		}
+		p.sayExpanded("UserKnownHostsFile", path, expanded)
+		o.UserKnownHostsFile[i] = expanded
+	}
+	for _, f := range [...]struct {
+		name string
+		list []Forward
+	}{{"LocalForward", o.LocalForward}, {"DynamicForward", o.DynamicForward}, {"RemoteForward", o.RemoteForward}} {
+		if err := p.settleForwards(f.name, f.list, t); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// settleForwards expands the paths of sockets.
+func (p *parser) settleForwards(name string, list []Forward, t *tokens) error {
+	for i := range list {
+		for _, side := range [...]struct {
+			name string
+			path *string
+		}{{" listen path", &list[i].BindPath}, {" connect path", &list[i].Path}} {
+			expanded, err := p.expand(*side.path, expandCommand, t)
+			if err != nil {
+				return err
+			}
+			p.sayExpanded(name+side.name, *side.path, expanded)
+			*side.path = expanded
+		}
+	}
+	return nil
+}
+
+func (p *parser) sayExpanded(what, from, to string) {
+	if from != to {
+		p.log(3, "expanded "+what+" '"+from+"' -> '"+to+"'")
+	}
 }
 
 // dropNone empties a list whose only word is none.
