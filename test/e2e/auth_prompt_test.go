@@ -201,8 +201,8 @@ func TestQuestionsOfAMaster(t *testing.T) {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, "master")
-			t.Cleanup(func() { r.run(exec.Command(binary, "-F", "none", "-S", path, "-O", "exit", "x")); os.RemoveAll(dir) })
 			s := startAuthServer(r, &ssh.ServerConfig{PasswordCallback: passwordIs("right")})
+			t.Cleanup(func() { r.run(exec.Command(binary, "-F", "none", "-S", path, "-O", "exit", "x")); os.RemoveAll(dir) })
 			args := s.args("-oControlMaster=auto", "-oControlPersist=60s", "-oControlPath="+path)
 			command := append(append(tt.before, binary), args...)
 			cmd := exec.Command(command[0], command[1:]...)
