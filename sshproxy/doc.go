@@ -44,6 +44,7 @@
 //	Client: one an opening    Client.Close           the node's answer            the channel until taken
 //	Session: requests         Session.Wait           the channel                  Session.closed
 //	Session: stdin            Session.Wait           its end, the channel         the stdin stream
+//	Session: typeahead        Session.Wait           as above                     the filter of escapes
 //	Session: stdout, stderr   Session.Wait           remote EOF, the channel      their streams
 //	Session: one a request    Session.Wait           the node's answer            -
 //	  under way

@@ -229,6 +229,49 @@ func (f *Forwarder) begin(fwd Forward, e *forwardEntry) error {
 // Cancel ends a forward for all who use it. Connections through it go on.
 func (f *Forwarder) Cancel(fwd Forward) error { return f.drop(fwd, true) }
 
+// CancelListening ends the forward of a kind that listens at an endpoint, wherever it leads, as Cancel does
+// (clientloop.c, process_cmdline: -KL and the others name nothing more).
+func (f *Forwarder) CancelListening(kind ForwardKind, at Endpoint) error {
+	f.mu.Lock()
+	var found []Forward
+	for fwd := range f.entries {
+		if fwd.Kind == kind && f.sameListener(kind, fwd.Listen, at) {
+			found = append(found, fwd)
+		}
+	}
+	f.mu.Unlock()
+	err := errForwardNotThere
+	for _, fwd := range found {
+		err = f.Cancel(fwd)
+	}
+	return err
+}
+
+// sameListener tells whether two endpoints are the same to listen on (channels.c, channel_fwd_bind_addr).
+func (f *Forwarder) sameListener(kind ForwardKind, a, b Endpoint) bool {
+	for _, e := range []*Endpoint{&a, &b} {
+		switch {
+		case e.Path != "":
+			*e = Endpoint{Path: e.Path}
+		case kind == ForwardRemote, e.Host != "":
+		case f.cfg.GatewayPorts:
+			e.Host = "*"
+		default:
+			e.Host = "localhost"
+		}
+	}
+	return a == b
+}
+
+// StopListening closes all listeners on this side; connections through them go on.
+func (f *Forwarder) StopListening() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range f.entries {
+		closeListeners(e.listeners)
+	}
+}
+
 // Release ends one use of a forward, and the forward with the last.
 func (f *Forwarder) Release(fwd Forward) { _ = f.drop(fwd, false) } // it may have been cancelled
 
@@ -292,8 +335,8 @@ func (f *Forwarder) Close() {
 	f.wg.Wait()
 }
 
-// connections names those under way.
-func (f *Forwarder) connections() []string {
+// Connections names those under way.
+func (f *Forwarder) Connections() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Sorted(maps.Values(f.open))

@@ -311,7 +311,7 @@ func TestForwardedConnectionKeepsTheMaster(t *testing.T) {
 		defer m.mu.Unlock()
 		return m.holds > 0
 	})
-	if got := m.connections(); len(got) != 1 || !strings.HasPrefix(got[0], "local forward ") {
+	if got := m.Connections(); len(got) != 1 || !strings.HasPrefix(got[0], "local forward ") {
 		t.Errorf("open connections: %q", got)
 	}
 	c.Close()

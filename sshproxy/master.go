@@ -320,9 +320,9 @@ func (m *Master) nextSession() uint32 {
 	return m.sessions
 }
 
-// connections lists what is open on the connection: sessions by their number on the wire, and what
+// Connections lists what is open on the connection: sessions by their number on the wire, and what
 // goes through forwards (channels.c, channel_open_message, has more of each).
-func (m *Master) connections() []string {
+func (m *Master) Connections() []string {
 	m.mu.Lock()
 	var sessions []uint32
 	for s := range m.clients {
@@ -336,7 +336,7 @@ func (m *Master) connections() []string {
 	for _, number := range sessions {
 		all = append(all, fmt.Sprintf("#%d client-session", number))
 	}
-	return append(all, m.forwards.connections()...)
+	return append(all, m.forwards.Connections()...)
 }
 
 // WindowChanged has every client's terminal measured again. A master calls it on SIGWINCH, which its

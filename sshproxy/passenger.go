@@ -81,6 +81,7 @@ func (p *passenger) run(ctx context.Context) {
 		s.discard() // nobody waits for it: nothing is run
 		return
 	}
+	p.awaitRaw(ctx)
 	if err := p.start(s); err != nil {
 		p.explain(err, s)
 		// The client is let go first: the channel's end may have to wait for a lost link.
@@ -154,6 +155,26 @@ func (p *passenger) patiently(ctx context.Context) (context.Context, context.Can
 
 func (p *passenger) linkDown() bool { return p.server.master.client.cfg.LinkDown() }
 
+const (
+	// rawLimit is how long a client has to put its terminal into raw mode, and rawPoll how often that is
+	// looked at.
+	rawLimit = 250 * time.Millisecond
+	rawPoll  = time.Millisecond
+)
+
+// awaitRaw has the client put its terminal into raw mode, which it does when it knows that its session's
+// channel is open (mux.c, mux_client_request_session). To OpenSSH's master that leaves it a round trip; a
+// command that we start on a channel in reserve might answer before, to a terminal that translates.
+func (p *passenger) awaitRaw(ctx context.Context) {
+	for until := time.Now().Add(rawLimit); p.req.TTY && time.Now().Before(until) && ctx.Err() == nil; pause(ctx, rawPoll) {
+		cooked := false
+		_ = p.in.Control(func(fd int) { cooked = tty.IsCooked(fd) }) // it is open
+		if !cooked {
+			return
+		}
+	}
+}
+
 // refuse answers a request whose channel could not be opened. When the connection has ended, the end
 // of the control connection is the answer: the client may start over.
 func (p *passenger) refuse(err error) {
@@ -201,8 +222,7 @@ func (p *passenger) request(s *Session) SessionRequest {
 		LastWords: func() string { return p.lastWords(s) },
 	}
 	if req.TTY && p.req.Escape != muxNoEscape {
-		char := byte(p.req.Escape)
-		req.Stdin = &escapeReader{ReadCloser: p.in, char: char, act: s.escapes(char, p.errs, p.server.master.connections)}
+		req.Escapes = &Escapes{Char: byte(p.req.Escape), Connections: p.server.master.Connections, End: p.cutOff}
 	}
 	if req.TTY {
 		_ = p.in.Control(func(fd int) { req.Window = Window(tty.Size(fd)) }) // it is open
@@ -271,6 +291,12 @@ func (p *passenger) ridesOnAnother() bool {
 
 // clientGone lets the session go on without its client.
 func (p *passenger) clientGone() { p.meet(fateGone) }
+
+// cutOff lets the client go, whose user has asked for that. Its session is then one without a client.
+func (p *passenger) cutOff() {
+	p.closeStreams()
+	p.server.conn.Close()
+}
 
 // abort ends the session.
 func (p *passenger) abort() { p.meet(fateEnded) }

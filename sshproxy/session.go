@@ -17,7 +17,8 @@ import (
 // The streams belong to the session once Start has returned nil: it closes those that implement
 // io.Closer, Stdin when nothing more will be read from it, Stdout when the remote end has sent EOF,
 // Stderr at the channel's end. A stream that can block must be a Closer whose Close ends a blocked
-// call. After an error from Start they are still the caller's, untouched.
+// call. After an error from Start they are still the caller's, untouched but for a Stdin with Escapes,
+// which is closed.
 type SessionRequest struct {
 	Command   string // "" starts a shell
 	Subsystem bool   // Command is a subsystem's name
@@ -35,6 +36,8 @@ type SessionRequest struct {
 
 	Stdin          io.Reader // nil: EOF at once
 	Stdout, Stderr io.Writer // nil: discarded
+	// Escapes are taken out of Stdin where TTY is wanted; nil: there are none.
+	Escapes *Escapes
 	// LastWords is asked, when the session has ended without a status, for what is to be written to
 	// Stderr before its end; nil has none.
 	LastWords func() string
@@ -55,7 +58,8 @@ const (
 //
 // Memory: three buffers of pumpBytes and one packet, and at most the channel's window (2 MiB, stdout
 // and stderr together) of output that the local reader has not taken yet. What is beyond stays on
-// the node, so a slow reader holds up its own channel and no other.
+// the node, so a slow reader holds up its own channel and no other. With escapes one buffer more, and
+// what was typed while the connection took nothing (typeaheadLimit).
 type Session struct {
 	client *Client
 	ch     ssh.Channel
@@ -140,6 +144,7 @@ func (s *Session) Start(ctx context.Context, req SessionRequest) error {
 	if again {
 		return ErrSessionState
 	}
+	stopEscapes := s.beginEscapes(&req)
 	err := s.await(ctx, func() error { return s.prepare(&req) })
 	if err == nil {
 		if s.TTYRefused() && req.OnTTYRefused != nil {
@@ -148,11 +153,24 @@ func (s *Session) Start(ctx context.Context, req SessionRequest) error {
 		err = s.await(ctx, func() error { return s.launch(&req) })
 	}
 	if err != nil {
+		stopEscapes()
 		_ = s.ch.Close()
 		return err
 	}
 	s.pump(&req)
 	return nil
+}
+
+// beginEscapes puts what takes the escapes out in Stdin's place. It reads at once: a user may want to end
+// a session that isn't answered.
+func (s *Session) beginEscapes(req *SessionRequest) (stop func()) {
+	if !req.TTY || req.Escapes == nil || req.Stdin == nil {
+		return func() {}
+	}
+	typed := newTypeahead(req.Stdin, req.Escapes.filter(s, req.Stderr))
+	s.wg.Go(typed.fill)
+	req.Stdin = typed
+	return func() { _ = typed.Close() } // nothing is kept back
 }
 
 // await runs f, which may wait for the node, and gives up at the end of ctx or of the channel. An f

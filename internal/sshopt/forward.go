@@ -11,6 +11,14 @@ const (
 // maxConfigForward is the buffer in which OpenSSH joins a config line's two arguments.
 const maxConfigForward = 255
 
+// ParseForward reads what the user has typed on ssh's own command line (~C), after -L and the others: as
+// those of the program's, or with dynamic only a place to listen on.
+func ParseForward(spec string, env Environment, dynamic, remote bool) (Forward, bool) {
+	p := &parser{o: &Options{}, env: env}
+	p.fillEnvironment()
+	return p.parseForward(spec, dynamic, remote)
+}
+
 // parseForward reads a forward: [bind:]port:host:port, where either side may be the path of a
 // unix socket; with dynamic, [bind:]port or a path alone. Fields may stand in square brackets,
 // and a backslash takes the meaning from a colon. Variables are expanded first, since their value

@@ -34,6 +34,7 @@ var tools = map[string]tool{
 	"ansible-playbook": {debian: "ansible-core"},
 	// Others of that name are wrappers of other versions; the recorded figures are this one's.
 	"aws":         {debian: "awscli", path: "/usr/bin/aws"},
+	"bash":        {debian: "bash"},
 	"expect":      {debian: "expect"},
 	"git":         {debian: "git"},
 	"mandoc":      {debian: "mandoc"},
@@ -49,6 +50,7 @@ var tools = map[string]tool{
 	"sshpass":     {debian: "sshpass"},
 	"sudo":        {debian: "sudo"},
 	"tmux":        {debian: "tmux"},
+	"vi":          {debian: "vim-tiny"},
 }
 
 // adminFolders hold programs that aren't in the PATH of everybody.

@@ -12,6 +12,12 @@ func IsTerminal(fd int) bool {
 	return err == nil
 }
 
+// IsCooked reports whether fd is a terminal that gathers lines, as one isn't in raw mode.
+func IsCooked(fd int) bool {
+	t, err := unix.IoctlGetTermios(fd, termiosGet)
+	return err == nil && t.Lflag&unix.ICANON != 0
+}
+
 // Window is a terminal's size, in characters and in pixels.
 type Window struct {
 	Columns, Rows, Width, Height uint32
@@ -28,8 +34,8 @@ func Size(fd int) Window {
 
 // State is a terminal's state before MakeRaw.
 type State struct {
-	fd    int
-	saved unix.Termios
+	fd         int
+	saved, raw unix.Termios
 }
 
 // MakeRaw passes every byte on as it is typed: no echo, no line editing, no signals, no translation
@@ -50,8 +56,11 @@ func MakeRaw(fd int) (*State, error) {
 	if err := setTermios(fd, termiosSetDrain, &raw); err != nil {
 		return nil, err
 	}
-	return &State{fd: fd, saved: *saved}, nil
+	return &State{fd: fd, saved: *saved, raw: raw}, nil
 }
+
+// Again puts the terminal back into raw mode, after another program has had it.
+func (s *State) Again() error { return setTermios(s.fd, termiosSetDrain, &s.raw) }
 
 // Restore brings the terminal back; it may be called again, and on nil.
 func (s *State) Restore() error {
