@@ -36,7 +36,7 @@ func usageErrorf(format string, args ...any) error {
 
 // runAdmin is the role of the admin verbs.
 func runAdmin(ctx context.Context, args []string) int {
-	ctx, stop := withSignals(ctx)
+	ctx, _, stop := withSignals(ctx)
 	defer stop()
 	asked := "" // the help that -h asks for
 	root := adminCommand()

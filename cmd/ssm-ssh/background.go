@@ -53,9 +53,9 @@ func runBackgroundSession(ctx context.Context) int {
 		return log.say(explain(err, spec.Options.Host))
 	}
 	c := &caller{opts: spec.Options, log: log, std: stdio{in: 0, out: 1, err: 2}}
-	var signals context.CancelFunc
-	ctx, signals = withSignals(ctx)
-	defer signals()
+	ctx, signals, stop := withSignals(ctx)
+	defer stop()
+	c.signals = signals
 	ctx, release := parent.Context(ctx)
 	defer release()
 	c.begun = func() error {

@@ -24,14 +24,18 @@ func forwardsOf(opts *sshopt.Options) []sshproxy.Forward {
 		{sshproxy.ForwardRemote, opts.RemoteForward},
 	} {
 		for _, f := range kind.list {
-			all = append(all, sshproxy.Forward{
-				Kind:    kind.kind,
-				Listen:  sshproxy.Endpoint{Host: f.BindAddr, Port: f.BindPort, Path: f.BindPath},
-				Connect: sshproxy.Endpoint{Host: f.Host, Port: f.HostPort, Path: f.Path},
-			})
+			all = append(all, forwardOf(kind.kind, f))
 		}
 	}
 	return all
+}
+
+func forwardOf(kind sshproxy.ForwardKind, f sshopt.Forward) sshproxy.Forward {
+	return sshproxy.Forward{
+		Kind:    kind,
+		Listen:  sshproxy.Endpoint{Host: f.BindAddr, Port: f.BindPort, Path: f.BindPath},
+		Connect: sshproxy.Endpoint{Host: f.Host, Port: f.HostPort, Path: f.Path},
+	}
 }
 
 // forwardConfig is how forwards listen and where they may go.

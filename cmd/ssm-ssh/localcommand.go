@@ -14,15 +14,24 @@ func (c *caller) runLocalCommand(ctx context.Context) {
 	if !c.opts.PermitLocalCommand || c.opts.LocalCommand == "" {
 		return
 	}
-	shell := userShell()
-	c.log.Logf(3, "Executing %s -c \"%s\"", shell, c.opts.LocalCommand)
-	cmd := exec.CommandContext(ctx, shell, "-c", c.opts.LocalCommand)
-	if !c.opts.StdinNull {
-		cmd.Stdin = os.Stdin
+	in := os.Stdin
+	if c.opts.StdinNull {
+		in = nil
 	}
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	c.runLocally(ctx, c.opts.LocalCommand, in, os.Stdout)
+}
+
+// runLocally has the user's shell run a command.
+func (c *caller) runLocally(ctx context.Context, command string, in, out *os.File) {
+	shell := userShell()
+	c.log.Logf(3, "Executing %s -c \"%s\"", shell, command)
+	cmd := exec.CommandContext(ctx, shell, "-c", command)
+	if in != nil {
+		cmd.Stdin = in
+	}
+	cmd.Stdout, cmd.Stderr = out, os.Stderr
 	var ended *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &ended) {
-		c.log.Logf(-1, "Couldn't execute %s -c \"%s\": %s", shell, c.opts.LocalCommand, reason(err))
+		c.log.Logf(-1, "Couldn't execute %s -c \"%s\": %s", shell, command, reason(err))
 	}
 }

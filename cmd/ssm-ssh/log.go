@@ -43,7 +43,7 @@ func newLogSink(opts *sshopt.Options) (*logSink, error) {
 
 // Logf is the sink as the packages see it.
 func (s *logSink) Logf(level int, format string, args ...any) {
-	if !s.level.Shows(level) {
+	if !s.shows(level) {
 		return
 	}
 	prefix := ""
@@ -64,6 +64,25 @@ func (s *logSink) Logf(level int, format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	io.WriteString(s.w, b.String()) //nolint:errcheck // a closed stderr has nobody to tell
+}
+
+// change makes the log say more or less and returns its new level.
+func (s *logSink) change(more bool) sshopt.LogLevel {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if more {
+		s.level = min(s.level+1, sshopt.LogDebug3)
+	} else {
+		s.level = max(s.level-1, sshopt.LogQuiet)
+	}
+	return s.level
+}
+
+// shows reports whether lines of a level are written.
+func (s *logSink) shows(level int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.level.Shows(level)
 }
 
 // notice says what came up while the options were read.

@@ -59,7 +59,7 @@ func runMaster(ctx context.Context) int {
 // serveMaster connects, lets go of the caller, and serves until the master's life is over. Closing
 // the client on the way out ends the SSM session.
 func serveMaster(ctx context.Context, parent *selfexec.Parent, spec masterSpec, log *logSink) (err error) {
-	ctx, stop := withSignals(ctx)
+	ctx, _, stop := withSignals(ctx)
 	defer stop()
 	client, err := connectForCaller(ctx, parent, spec, log)
 	if err != nil {

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"sync"
+	"io"
 
 	"golang.org/x/crypto/ssh"
 
@@ -46,7 +46,7 @@ func (c *caller) runOn(ctx context.Context, client *sshproxy.Client) (status int
 	if c.opts.SessionType == sshopt.SessionNone {
 		return c.idle(ctx, client, others.stopped)
 	}
-	return c.runSession(ctx, client, others.open)
+	return c.runSession(ctx, client, forwarder, others)
 }
 
 // idle is -N: nothing runs, the connection lasts. A master that is told to stop or to exit ends as
@@ -65,11 +65,14 @@ func (c *caller) idle(ctx context.Context, client *sshproxy.Client, stopped <-ch
 	}
 }
 
+// errEscaped ends a session whose user has asked for that (~.).
+var errEscaped = errors.New("ended by the user")
+
 // runSession runs the wish on a connection in this process. The descriptors are read and written
 // as they are: their flags are shared with whoever gave them to us.
-func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open func(context.Context) (*sshproxy.Session, error)) (int, error) {
+func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, forwarder *sshproxy.Forwarder, own service) (int, error) {
 	w := wishOf(c.opts)
-	session, err := open(ctx)
+	session, err := own.open(ctx)
 	if err != nil {
 		return 0, openError(err)
 	}
@@ -79,42 +82,71 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, open f
 		return 0, err
 	}
 	defer streams.close()
+	ctx, quit := context.WithCancelCause(ctx)
+	defer quit(nil)
 	request := w.request(streams.in, streams.out, streams.err)
+	var term *terminal
 	if w.tty {
 		request.Modes, request.Window = tty.Modes(c.std.in), windowOf(c.std.in)
-		request.OnTTYRefused = func() { c.log.Logf(0, "PTY allocation request failed on channel 0") }
+		// Before the command is started: what is typed from now on is its input.
+		if term, err = c.enterRaw(func() { session.WindowChange(windowOf(c.std.in)) }); err != nil {
+			return 0, err
+		}
+		defer term.leave()
+		request.OnTTYRefused = func() {
+			term.leave()
+			c.log.Logf(-1, "%s", refusalText("pty-req"))
+		}
 	}
+	if w.tty && c.opts.EscapeChar > 0 {
+		request.Escapes = &sshproxy.Escapes{
+			Char: byte(c.opts.EscapeChar), Connections: own.connections, End: func() { quit(errEscaped) },
+			Owner: &ownEscapes{caller: c, ctx: ctx, term: term, forwarder: forwarder},
+		}
+	}
+	// Closing the session would not do: without a pty, sshd answers that when the command has ended only.
+	// Other connections that a session may be on end with the master that has made them.
+	stop := context.AfterFunc(ctx, func() {
+		client.Close()
+		session.Close() // which stops waiting for a stdout that takes nothing
+	})
+	defer stop()
+	status, err := c.follow(ctx, session, request)
+	term.leave()
+	switch cause := context.Cause(ctx); {
+	case cause == errEscaped:
+		status = exitNone
+	case cause != nil:
+		return 0, cause
+	case w.tty && errors.Is(err, io.EOF): // the server has hung up, which OpenSSH says twice
+		c.log.say(explain(err, c.opts.Host))
+	case err != nil:
+		return 0, err
+	}
+	c.sayClosed(w, "Connection to %s closed.")
+	c.log.Logf(1, "Exit status %d", status)
+	return status & 0xff, nil
+}
+
+// exitNone is the status of a session that ended without one, before it is cut to the byte that a process
+// has for it.
+const exitNone = -1
+
+// follow starts a session and returns the status with which it ended.
+func (c *caller) follow(ctx context.Context, session *sshproxy.Session, request sshproxy.SessionRequest) (int, error) {
 	if err := session.Start(ctx, request); err != nil {
 		return 0, err
 	}
 	if err := c.sessionBegun(); err != nil {
 		return 0, err
 	}
-	if w.tty && !session.TTYRefused() {
-		leave, err := c.enterRaw(func() { session.WindowChange(windowOf(c.std.in)) })
-		if err != nil {
-			return 0, err
-		}
-		defer leave()
+	if request.TTY && windowOf(c.std.in) != request.Window {
+		session.WindowChange(windowOf(c.std.in)) // resized before there was anyone to tell
 	}
-	// Closing the session would not do: without a pty, sshd answers that when the command has ended only.
-	// Other connections that a session may be on end with the master that has made them.
-	stop := context.AfterFunc(ctx, func() { client.Close() })
-	defer stop()
-	status, ok := session.Wait()
-	switch {
-	case ctx.Err() != nil:
-		return 0, context.Cause(ctx)
-	case ok:
-		c.sayClosed(w, "Connection to %s closed.")
-		c.log.Logf(1, "Exit status %d", status)
+	if status, ok := session.Wait(); ok {
 		return status, nil
 	}
-	if err := session.Lost(); err != nil {
-		return 0, err
-	}
-	c.sayClosed(w, "Connection to %s closed.")
-	return exitError, nil
+	return exitNone, session.Lost()
 }
 
 // openError puts a refused session channel in OpenSSH's words (channels.c, channel_input_open_failure).
@@ -146,26 +178,4 @@ func (c *caller) sayClosed(w wish, format string) {
 	if w.tty {
 		c.log.Logf(0, format, c.opts.Host)
 	}
-}
-
-// windowOf is the size of a terminal; zero where it is none.
-func windowOf(fd int) sshproxy.Window { return sshproxy.Window(tty.Size(fd)) }
-
-// enterRaw puts the terminal of stdin in raw mode and calls resized at each change of its size, until
-// the function that it returns is called. Where stdin is no terminal, as with -tt, it leaves all
-// as it is.
-func (c *caller) enterRaw(resized func()) (leave func(), err error) {
-	fd := c.std.in
-	if !tty.IsTerminal(fd) {
-		return func() {}, nil
-	}
-	state, err := tty.MakeRaw(fd)
-	if err != nil {
-		return nil, err
-	}
-	unwatch := watchWindow(resized)
-	return sync.OnceFunc(func() {
-		unwatch()
-		state.Restore() //nolint:errcheck // a terminal that has gone needs no mode
-	}), nil
 }

@@ -33,8 +33,8 @@ func (c *caller) ride(ctx context.Context, mux *sshproxy.MuxClient) (int, error)
 	if w.tty && c.opts.EscapeChar > 0 {
 		request.Escape = byte(c.opts.EscapeChar)
 	}
-	leave := func() {}
-	request.OnTTYFail = func() { leave() }
+	var term *terminal
+	request.OnTTYFail = func() { term.leave() }
 	session, err := mux.NewSession(ctx, request)
 	if err != nil {
 		return 0, err
@@ -45,10 +45,10 @@ func (c *caller) ride(ctx context.Context, mux *sshproxy.MuxClient) (int, error)
 	if w.tty {
 		// The master has read the terminal's own modes by now, so they may change.
 		resized := func() { syscall.Kill(session.MasterPID(), syscall.SIGWINCH) } //nolint:errcheck // another user's master can't be told
-		if leave, err = c.enterRaw(resized); err != nil {
+		if term, err = c.enterRaw(resized); err != nil {
 			return 0, err
 		}
-		defer func() { leave() }()
+		defer term.leave()
 	}
 	stop := context.AfterFunc(ctx, func() { session.Close() })
 	defer stop()
@@ -56,7 +56,7 @@ func (c *caller) ride(ctx context.Context, mux *sshproxy.MuxClient) (int, error)
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}
-	leave()
+	term.leave()
 	c.sayClosed(w, "Shared connection to %s closed.")
 	if !ok {
 		return exitError, nil

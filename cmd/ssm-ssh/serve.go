@@ -13,14 +13,18 @@ type service struct {
 	open func(context.Context) (*sshproxy.Session, error) // a session channel for this call itself
 	// stopped is closed when nobody new can come to the others, since one of them has asked for that
 	// (-O stop) or the master has ended. It is nil where there are no others.
-	stopped <-chan struct{}
-	finish  func() // waits until the others have gone
+	stopped     <-chan struct{}
+	connections func() []string // names what is open on the connection
+	finish      func()          // waits until the others have gone
 }
 
 // serveOthers makes this call's own connection one that others may use, where ControlMaster asks
 // for that without ControlPersist. This call's session is then one of many and waits for its turn.
 func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwarder *sshproxy.Forwarder) (service, error) {
-	alone := service{open: client.OpenSession, finish: func() {}}
+	names := func(others func() []string) func() []string {
+		return func() []string { return append([]string{"#0 client-session"}, others()...) }
+	}
+	alone := service{open: client.OpenSession, connections: names(forwarder.Connections), finish: func() {}}
 	if c.share.create != createForeground {
 		return alone, nil
 	}
@@ -43,7 +47,8 @@ func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwa
 			c.log.Logf(1, "control master: %v", err)
 		}
 	}()
-	return service{open: master.OpenSession, stopped: listener.Stopped(), finish: func() { release(); <-served }}, nil
+	return service{open: master.OpenSession, stopped: listener.Stopped(), connections: names(master.Connections),
+		finish: func() { release(); <-served }}, nil
 }
 
 // masterConfig is how a master serves its clients, in the foreground or not.

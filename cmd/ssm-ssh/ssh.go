@@ -18,11 +18,12 @@ import (
 
 // caller is one call of the program in the ssh role.
 type caller struct {
-	opts  *sshopt.Options
-	log   *logSink
-	std   stdio
-	share sharing
-	begun func() error // told once that the session has begun; nil: nobody waits for that
+	opts    *sshopt.Options
+	log     *logSink
+	std     stdio
+	signals *signals // nil: they simply end us
+	share   sharing
+	begun   func() error // told once that the session has begun; nil: nobody waits for that
 }
 
 // runSSH is the ssh role: it returns what ssh would exit with.
@@ -46,8 +47,9 @@ func runSSH(ctx context.Context, name string, args []string, std stdio) int {
 		dropSIGPIPE()
 		return c.run(ctx, name)
 	}
-	ctx, stop := withSignals(ctx)
+	ctx, signals, stop := withSignals(ctx)
 	defer stop()
+	c.signals = signals
 	return c.run(ctx, name)
 }
 

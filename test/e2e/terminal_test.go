@@ -36,7 +36,7 @@ func (r *rig) onTerminal(args ...string) *terminal {
 // terminalOf starts a command on such a terminal.
 func (r *rig) terminalOf(cmd *exec.Cmd) *terminal {
 	r.Helper()
-	cmd.Env, cmd.Dir = append(slices.Clone(r.env), "TERM=xterm"), r.dir
+	cmd.Env, cmd.Dir = slices.Concat(r.env, []string{"TERM=xterm"}, cmd.Env), r.dir
 	f, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 31, Cols: 77})
 	if err != nil {
 		r.Fatal(err)
@@ -62,23 +62,45 @@ func (r *rig) terminalOf(cmd *exec.Cmd) *terminal {
 // expect waits until the terminal has shown text.
 func (t *terminal) expect(text string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; <-time.After(10 * time.Millisecond) {
-		if t.shows(text) {
-			return
-		}
+	t.from(0).expect(text)
+}
+
+// shows tells whether the terminal has shown text.
+func (t *terminal) shows(text string) bool { return t.from(0).shows(text) }
+
+// shown is all that the terminal has shown.
+func (t *terminal) shown() string { return t.from(0).shown() }
+
+// mark is what the terminal shows from now on.
+func (t *terminal) mark() view {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return view{t, t.seen.Len()}
+}
+
+func (t *terminal) from(start int) view { return view{t, start} }
+
+// view is what a terminal has shown after a moment.
+type view struct {
+	*terminal
+	start int
+}
+
+func (v view) expect(text string) {
+	v.Helper()
+	for deadline := time.Now().Add(awaitLimit); !v.shows(text); <-time.After(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			t.Fatalf("no %q on the terminal:\n%s", text, t.seen.String())
+			v.Fatalf("no %q on the terminal:\n%q", text, v.shown())
 		}
 	}
 }
 
-// shows tells whether the terminal has shown text.
-func (t *terminal) shows(text string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Contains(t.seen.String(), text)
+func (v view) shows(text string) bool { return strings.Contains(v.shown(), text) }
+
+func (v view) shown() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.seen.String()[v.start:]
 }
 
 // wantStatus waits for the program's end.
