@@ -57,7 +57,8 @@ func runMaster(ctx context.Context) int {
 }
 
 // serveMaster connects, lets go of the caller, and serves until the master's life is over. Closing
-// the client on the way out ends the SSM session.
+// the client on the way out ends the SSM session. A master that was asked for opens its maker's forwards
+// itself, before anyone may come, and isn't there when one that matters fails (ssh.c, ssh_session2).
 func serveMaster(ctx context.Context, parent *selfexec.Parent, spec masterSpec, log *logSink) (err error) {
 	ctx, _, stop := withSignals(ctx)
 	defer stop()
@@ -65,7 +66,18 @@ func serveMaster(ctx context.Context, parent *selfexec.Parent, spec masterSpec, 
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, client.Close()) }()
+	forwarder := sshproxy.NewForwarder(client, forwardConfig(spec.Options, log))
+	defer func() {
+		forwarder.Stop()
+		err = errors.Join(err, client.Close())
+		forwarder.Close()
+	}()
+	if !spec.Implicit {
+		maker := &caller{opts: spec.Options, log: log}
+		if err := maker.startForwards(forwarder); err != nil {
+			return err
+		}
+	}
 	listener, err := sshproxy.Listen(spec.Path)
 	if err != nil {
 		return err
@@ -80,7 +92,7 @@ func serveMaster(ctx context.Context, parent *selfexec.Parent, spec masterSpec, 
 	}
 	cfg := masterConfig(spec.Options, spec.Identity, client, log)
 	cfg.Persist, cfg.PersistSet = spec.Persist, true
-	cfg.ForwardsEndWithClient = spec.Implicit
+	cfg.Forwarder, cfg.ForwardsEndWithClient = forwarder, spec.Implicit
 	cfg.Idle, cfg.IdleAfter = returnMemory, restTime
 	master := sshproxy.NewMaster(client, cfg)
 	// A mux client relays its SIGWINCH to us: the protocol has no message for it (OpenSSH's mux.c,

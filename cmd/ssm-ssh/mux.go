@@ -65,6 +65,7 @@ func (c *caller) master(ctx context.Context) (*sshproxy.MuxClient, error) {
 	if c.share.path == "" {
 		return nil, errUnshared
 	}
+	c.forwarded = false
 	mux, err := c.dialSettled(ctx)
 	switch {
 	case err == nil && c.share.ride:
@@ -109,6 +110,7 @@ func (c *caller) makeMaster(ctx context.Context) (*sshproxy.MuxClient, error) {
 		return nil, err
 	}
 	if failure == nil { // the connection is ours
+		c.forwarded = !c.share.implicit
 		c.runLocalCommand(ctx)
 	}
 	return c.dialSettled(ctx)

@@ -13,8 +13,10 @@ import (
 // ride runs the session through a master. An error that is ErrMasterGone or a refusal means that
 // nothing was run.
 func (c *caller) ride(ctx context.Context, mux *sshproxy.MuxClient) (int, error) {
-	if err := c.openForwards(ctx, mux); err != nil {
-		return 0, err
+	if !c.forwarded {
+		if err := c.openForwards(ctx, mux); err != nil {
+			return 0, err
+		}
 	}
 	if c.opts.StdioForward != nil {
 		return c.rideStdio(ctx, mux)

@@ -24,6 +24,8 @@ type caller struct {
 	signals *signals // nil: they simply end us
 	share   sharing
 	begun   func() error // told once that the session has begun; nil: nobody waits for that
+
+	forwarded bool // the master that this call has made has opened this call's forwards
 }
 
 // runSSH is the ssh role: it returns what ssh would exit with.

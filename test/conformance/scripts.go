@@ -64,7 +64,7 @@ var scripts = []script{
 	{"rekey", slow, "reads the lines of OpenSSH's debug log"},
 	{"cert-userkey", slow, "certificates of a security key aren't used"},
 	{"cert-hostkey", slow, "a KRL that revokes a certificate's plain key isn't honoured"},
-	{"forward-control", slow, "a master with ControlPersist outlives a refused -R in spite of ExitOnForwardFailure"},
+	{"forward-control", slow, ""},
 	{"integrity", slow, "reads the lines of OpenSSH's debug log"},
 	{"try-ciphers", slow, ""},
 	{"agent-restrict", slow, "the agent isn't told of the connection (session-bind@openssh.com)"},
