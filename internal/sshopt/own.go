@@ -1,6 +1,9 @@
 package sshopt
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // own are this program's own keywords, sorted, as the documents spell them: they all begin with SSM, so that one
 // IgnoreUnknown SSM* lets stock ssh read a file that has them. Each but those that belong to one host has a
@@ -72,6 +75,11 @@ func (o *Options) NodeName() string {
 // what it says. What the user set by our own keywords stays.
 func (p *parser) settleNode() {
 	o := p.o
+	if p.overNodesOnly() {
+		o.ProxyCommand = ""
+		p.log(1, "SSM reaches "+o.Host+" without the jump over other nodes")
+		return
+	}
 	if o.ProxyCommand == "" || len(o.ProxyJump) > 0 || o.ProxyUseFdpass || isNone(o.SSMTarget) || p.env.StartSession == nil {
 		return
 	}
@@ -107,6 +115,16 @@ func (p *parser) settleNode() {
 	default:
 		o.SSMPort = s.Port
 	}
+}
+
+// overNodesOnly reports a node that is to be reached over other nodes and nothing else, as the second of two jumps
+// is. None of them could know it by this name, and SSM reaches it from anywhere.
+func (p *parser) overNodesOnly() bool {
+	o, isTarget := p.o, p.env.IsTarget
+	if len(o.ProxyJump) == 0 || o.SSMTarget != "" || isTarget == nil || !isTarget(o.Host) {
+		return false
+	}
+	return !slices.ContainsFunc(o.ProxyJump, func(j Jump) bool { return !isTarget(j.Host) })
 }
 
 // parseSSMPort takes a port, or none to leave it to the document.

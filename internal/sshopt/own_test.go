@@ -145,6 +145,9 @@ func TestProxyCommandThatStartsASession(t *testing.T) {
 		{"no target is wanted", []string{"-oSSMTarget=none", "-oProxyCommand=aws", "i-2"}, full, nil, func(o *Options) bool { return o.NodeName() == "" && o.ProxyCommand == "aws" }, ""},
 		{"no target is wanted, nor a proxy", []string{"-oSSMTarget=none", "i-2"}, full, nil, func(o *Options) bool { return o.NodeName() == "" }, ""},
 		{"by a jump", []string{"-J", "a", "i-2"}, full, nil, func(o *Options) bool { return o.NodeName() == "" && strings.Contains(o.ProxyCommand, "-W") }, ""},
+		{"by jumps over nodes", []string{"-J", "i-3,u@i-4:2222", "i-2"}, full, nil, func(o *Options) bool { return o.NodeName() == "i-2" }, "SSM reaches i-2 without the jump over other nodes"},
+		{"by a jump over a node and a host", []string{"-J", "i-3,a", "i-2"}, full, nil, func(o *Options) bool { return o.NodeName() == "" && strings.Contains(o.ProxyCommand, "-W") }, ""},
+		{"a host by jumps over nodes", []string{"-J", "i-3,i-4", "a"}, full, nil, func(o *Options) bool { return strings.Contains(o.ProxyCommand, "-W") }, ""},
 		{"a descriptor is wanted", []string{"-oProxyUseFdpass=yes", "-oProxyCommand=aws", "h"}, full, nil, func(o *Options) bool { return o.ProxyCommand == "aws" }, ""},
 		{"-G shows what is written", []string{"-G", "-oProxyCommand=aws %h", "h"}, full, nil, func(o *Options) bool {
 			return strings.Contains(o.Dump(), "\nproxycommand aws %h\n") && !strings.Contains(o.Dump(), "ssm")
