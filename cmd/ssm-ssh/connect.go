@@ -40,8 +40,7 @@ func dial(ctx context.Context, opts *sshopt.Options, logf report.Logf) (net.Conn
 	case isNode:
 		return dialNode(limit, node, opts, logf)
 	case opts.ProxyCommand != "":
-		logf(1, "Executing proxy command: exec %s", opts.ProxyCommand)
-		return startProxyCommand(opts.ProxyCommand)
+		return dialProxy(limit.ctx, opts, logf)
 	default:
 		return dialTCP(limit.ctx, opts, logf)
 	}

@@ -42,12 +42,12 @@ func openStreams(std stdio) (_ *streams, err error) {
 			return nil, err
 		}
 	}
-	return s, nullStdout(std.out)
+	return s, putNull(std.out)
 }
 
-// nullStdout puts /dev/null in stdout's place, so that its number is not taken by another file.
-func nullStdout(fd int) error {
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+// putNull puts /dev/null in the place of stdin or stdout, so that its number is not taken by another file.
+func putNull(fd int) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ var tools = map[string]tool{
 	"expect":      {debian: "expect"},
 	"git":         {debian: "git"},
 	"mandoc":      {debian: "mandoc"},
+	"python3":     {debian: "python3"},
 	"rsync":       {debian: "rsync"},
 	"scp":         {debian: "openssh-client"},
 	"sftp":        {debian: "openssh-client"},
