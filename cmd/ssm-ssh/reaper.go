@@ -100,9 +100,6 @@ func reapInBackground(logf report.Logf) (finish func()) {
 // run ends what is stale, and looks again as long as there are intents that may become sessions yet.
 func (r *reaper) run(ctx context.Context, ending <-chan struct{}) {
 	defer r.close()
-	if err := r.journal.Sweep(time.Now()); err != nil {
-		r.logf(1, "journal: %v", err)
-	}
 	for again := true; again; {
 		again = false
 		for result := range r.pass(ctx, notTried, ending) {
@@ -142,7 +139,7 @@ func (r reaped) failure() error {
 // pass goes through the stale records that are wanted, until ending is closed.
 func (r *reaper) pass(ctx context.Context, wanted func(journal.Item) bool, ending <-chan struct{}) func(yield func(reaped) bool) {
 	return func(yield func(reaped) bool) {
-		items, err := r.journal.List()
+		items, err := r.journal.Stale(time.Now())
 		if err != nil {
 			r.logf(1, "journal: %v", err)
 		}
@@ -152,7 +149,7 @@ func (r *reaper) pass(ctx context.Context, wanted func(journal.Item) bool, endin
 				return
 			default:
 			}
-			if it.State != journal.Stale || !wanted(it) {
+			if !wanted(it) {
 				continue
 			}
 			if result, mine := r.reap(ctx, it.Tag); mine && !yield(result) {

@@ -259,6 +259,35 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// Stale finds the dead among the living, and sweeps what it meets.
+func TestStale(t *testing.T) {
+	j, living := begun(t)
+	another, err := j.Begin(Record{Tag: NewTag(), Target: "mi-2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Release()
+	if items, err := j.Stale(time.Now()); err != nil || len(items) > 0 {
+		t.Errorf("beside the living: %v, %v", items, err)
+	}
+	litter := j.path(NewTag() + newSuffix)
+	if err := os.WriteFile(litter, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	living.Release()
+	items, err := j.Stale(time.Now().Add(2 * newLife))
+	if err != nil || len(items) != 1 || items[0].Tag != living.Record().Tag || items[0].State != Stale {
+		t.Errorf("got %v, %v; want the one that was released", items, err)
+	}
+	if _, err := os.Stat(litter); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("not swept:", err)
+	}
+	edit(t, j, living, func(r *Record) { r.Host = "another" })
+	if items, err := j.Stale(time.Now()); err != nil || len(items) > 0 {
+		t.Errorf("of another host: %v, %v", items, err)
+	}
+}
+
 // Many reapers at once: each record is claimed, and by one at a time.
 func TestManyReapers(t *testing.T) {
 	j, first := begun(t)
