@@ -93,26 +93,35 @@ func shortHash(v any) string {
 	return hex.EncodeToString(sum[:hashLetters/2])
 }
 
+// errNoRuntimeDir says that there is no place for implicit control sockets and locks.
+var errNoRuntimeDir = errors.New("no runtime folder")
+
 // runtimeDir returns the folder of implicit control sockets and of the locks, and makes it. It
-// must be ours and closed to others: who may write there may stand in for a master.
+// must be ours and closed to others: who may write there may stand in for a master. XDG_RUNTIME_DIR
+// must be the user's own (XDG Base Directory Specification): su and sudo may leave us another's, where a
+// folder of ours would be in its owner's way.
 func runtimeDir() (string, error) {
 	base, name := os.Getenv("XDG_RUNTIME_DIR"), "ssm-ssh"
-	if info, err := os.Stat(base); base == "" || err != nil || !info.IsDir() {
+	if info, err := os.Stat(base); base == "" || err != nil || !isOurFolder(info) {
 		base, name = os.TempDir(), "ssm-ssh-"+strconv.Itoa(os.Getuid())
 	}
 	dir := filepath.Join(base, name)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
+		return "", fmt.Errorf("%w: %w", errNoRuntimeDir, err)
 	}
 	info, err := os.Lstat(dir)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", errNoRuntimeDir, err)
 	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !info.IsDir() || !ok || int(st.Uid) != os.Getuid() || info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("%s must be a folder of this user with mode 0700", dir)
+	if !isOurFolder(info) || info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("%w: %s must be a folder of this user with mode 0700", errNoRuntimeDir, dir)
 	}
 	return dir, nil
+}
+
+func isOurFolder(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return info.IsDir() && ok && int(st.Uid) == os.Getuid()
 }
 
 // creationLock serialises the making of the master of one control path: of many calls that come at
@@ -155,11 +164,11 @@ func takeLock(name string) (*creationLock, error) {
 	for {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errNoRuntimeDir, err)
 		}
 		if err := flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
 			f.Close()
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", errNoRuntimeDir, err)
 		}
 		ours, err := f.Stat()
 		named, lostErr := os.Lstat(name)
@@ -189,5 +198,9 @@ func flock(fd, how int) error {
 	}
 }
 
-// unlock lets the next one in.
-func (l *creationLock) unlock() { l.f.Close() }
+// unlock lets the next one in. A nil lock was never had.
+func (l *creationLock) unlock() {
+	if l != nil {
+		l.f.Close()
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"ssm-ssh/internal/report"
 	"ssm-ssh/internal/selfexec"
 	"ssm-ssh/sshproxy"
 )
@@ -86,7 +87,14 @@ func (c *caller) master(ctx context.Context) (*sshproxy.MuxClient, error) {
 // while this one waited for its turn.
 func (c *caller) makeMaster(ctx context.Context) (*sshproxy.MuxClient, error) {
 	lock, err := c.waitForTurn(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoRuntimeDir) && c.share.implicit:
+		c.goUnshared(err)
+		return nil, errUnshared
+	case errors.Is(err, errNoRuntimeDir):
+		// Of those who come at once each may make a master then; one of them gets the path.
+		c.log.Logf(1, "making the control master without a lock: %v", err)
+	case err != nil:
 		return nil, err
 	}
 	defer lock.unlock()
@@ -114,6 +122,14 @@ func (c *caller) makeMaster(ctx context.Context) (*sshproxy.MuxClient, error) {
 		c.runLocalCommand(ctx)
 	}
 	return c.dialSettled(ctx)
+}
+
+// goUnshared has this call use a connection of its own, where the master would be one that nobody asked for and
+// there is no place for its socket: a full disk or a folder of somebody else's is no reason not to connect.
+func (c *caller) goUnshared(err error) {
+	c.share = sharing{}
+	c.log.Logf(0, "ssm-ssh: %v", &report.Error{Op: "share the connection", Target: c.opts.Host, Err: err,
+		Hint: "each call makes its own; XDG_RUNTIME_DIR names another folder"})
 }
 
 // waitForTurn takes the lock of the control path, for at most ConnectTimeout.

@@ -94,7 +94,10 @@ func (c *caller) act(ctx context.Context, name string) (int, error) {
 		return exitOK, err
 	}
 	var err error
-	if c.share, err = sharingOf(name, c.opts); err != nil {
+	c.share, err = sharingOf(name, c.opts)
+	if errors.Is(err, errNoRuntimeDir) && c.opts.Action == sshopt.ActionRun {
+		c.goUnshared(err)
+	} else if err != nil {
 		return 0, err
 	}
 	if c.opts.Action == sshopt.ActionMuxCommand {

@@ -51,6 +51,7 @@ var tools = map[string]tool{
 	"sshpass":     {debian: "sshpass"},
 	"sudo":        {debian: "sudo"},
 	"tmux":        {debian: "tmux"},
+	"unshare":     {debian: "util-linux"},
 	"vi":          {debian: "vim-tiny"},
 }
 
