@@ -56,6 +56,9 @@ type Config struct {
 	AgentSocket     string // path of ssh-agent's socket; "" for none
 	AddKeysToAgent  AddKeys
 	RequiredRSASize int // bits; smaller keys are passed over
+	// SecurityKeyProvider is the library that ssh-sk-helper loads for keys in FIDO tokens, or "internal" for its own;
+	// "" passes such keys over where they aren't an agent's.
+	SecurityKeyProvider string
 
 	PreferredAuthentications     []string
 	PubkeyAuthentication         bool

@@ -41,7 +41,7 @@ func (c *candidate) String() string {
 	if c.Explicit {
 		b.WriteString(" explicit")
 	}
-	if c.public != nil && strings.HasPrefix(c.public.Type(), "sk-") {
+	if c.public != nil && isSecurityKey(c.public) {
 		b.WriteString(" authenticator")
 	}
 	if c.inAgent {
@@ -75,6 +75,7 @@ func newKeyring(ctx context.Context, cfg *Config, bind *sessionBind) *keyring {
 			k.candidates = append(k.candidates, c)
 		}
 	}
+	k.dropSecurityKeys()
 	k.candidates = slices.DeleteFunc(k.candidates, func(c *candidate) bool {
 		if c.public == nil || len(acceptedAlgorithms(cfg, c.public)) > 0 {
 			return false
@@ -86,6 +87,20 @@ func newKeyring(ctx context.Context, cfg *Config, bind *sessionBind) *keyring {
 		cfg.Logf(1, "Will attempt key: %s", c)
 	}
 	return k
+}
+
+// dropSecurityKeys leaves those to the agent where there is no library for them.
+func (k *keyring) dropSecurityKeys() {
+	if k.cfg.SecurityKeyProvider != "" {
+		return
+	}
+	k.candidates = slices.DeleteFunc(k.candidates, func(c *candidate) bool {
+		if c.inAgent || c.public == nil || !isSecurityKey(c.public) {
+			return false
+		}
+		k.cfg.Logf(1, "ignoring authenticator-hosted key %s as no SecurityKeyProvider has been specified", c.name())
+		return true
+	})
 }
 
 // dialAgent connects to the agent, where there is one.
@@ -280,6 +295,9 @@ func (k *keyring) load(id Identity) (ssh.Signer, error) {
 	raw, err := loadPrivate(k.ctx, k.cfg, id)
 	if err != nil {
 		return nil, err
+	}
+	if token, ok := raw.(*securityKey); ok {
+		return token, nil // the agent's protocol has it, x/crypto/ssh's agent doesn't: it isn't added
 	}
 	signer, err := ssh.NewSignerFromKey(raw)
 	if err != nil {

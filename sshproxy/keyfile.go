@@ -100,17 +100,8 @@ func parsePrivateHeader(data []byte) ssh.PublicKey {
 		return nil
 	}
 	defer clear(block.Bytes)
-	rest, ok := bytes.CutPrefix(block.Bytes, []byte(privateKeyMagic))
+	header, ok := parseKeyEnvelope(block.Bytes)
 	if !ok {
-		return nil
-	}
-	var header struct {
-		Cipher, KDF, KDFOptions string
-		Keys                    uint32
-		PublicKey               []byte
-		Private                 []byte `ssh:"rest"`
-	}
-	if err := ssh.Unmarshal(rest, &header); err != nil || header.Keys != 1 {
 		return nil
 	}
 	// A parsed key keeps the bytes it was made of; the block is cleared.
@@ -121,11 +112,32 @@ func parsePrivateHeader(data []byte) ssh.PublicKey {
 	return key
 }
 
+// keyEnvelope is an OpenSSH key file of one key (PROTOCOL.key section 1).
+type keyEnvelope struct {
+	Cipher, KDF, KDFOptions string
+	Keys                    uint32
+	PublicKey               []byte
+	Private                 []byte
+	Rest                    []byte `ssh:"rest"`
+}
+
+// parseKeyEnvelope reads what is inside the armour. Its fields are parts of data.
+func parseKeyEnvelope(data []byte) (keyEnvelope, bool) {
+	var header keyEnvelope
+	rest, ok := bytes.CutPrefix(data, []byte(privateKeyMagic))
+	if !ok {
+		return header, false
+	}
+	err := ssh.Unmarshal(rest, &header)
+	return header, err == nil && header.Keys == 1
+}
+
 // errNoKey says that a private key could not be had; the reason has been logged.
 var errNoKey = errors.New("no private key")
 
 // loadPrivate reads a private key and asks for its passphrase when it needs one (sshconnect2.c,
-// load_identity_file). The key is of a type that ssh.NewSignerFromKey takes.
+// load_identity_file). The key is a *securityKey, or of a type that
+// ssh.NewSignerFromKey takes.
 func loadPrivate(ctx context.Context, cfg *Config, id Identity) (any, error) {
 	info, err := os.Stat(id.Path)
 	if err != nil {
@@ -149,6 +161,14 @@ func loadPrivate(ctx context.Context, cfg *Config, id Identity) (any, error) {
 	key, err := ssh.ParseRawPrivateKey(data)
 	if _, encrypted := errors.AsType[*ssh.PassphraseMissingError](err); encrypted {
 		return decryptPrivate(ctx, cfg, id.Path, data)
+	}
+	if token := parseSecurityKey(data); err != nil && token != nil {
+		if cfg.SecurityKeyProvider == "" {
+			cfg.Logf(1, "key %q is an authenticator-hosted key, but no provider specified", id.Path)
+			return nil, errNoKey
+		}
+		token.ctx, token.cfg, token.path = ctx, cfg, id.Path
+		return token, nil
 	}
 	if err != nil {
 		cfg.Logf(1, "%s: %v", id.Path, err)

@@ -112,6 +112,7 @@ func sshConfig(opts *sshopt.Options, conn net.Conn, logf report.Logf) sshproxy.C
 		AgentSocket:           opts.AgentSocket,
 		AddKeysToAgent:        addKeys(opts.AddKeysToAgent),
 		RequiredRSASize:       opts.RequiredRSASize,
+		SecurityKeyProvider:   opts.SecurityKeyProvider,
 
 		PreferredAuthentications:     opts.PreferredAuthentications,
 		PubkeyAuthentication:         opts.PubkeyAuthentication != sshopt.PubkeyNo,

@@ -314,7 +314,7 @@ func (p *parser) settleFiles(t *tokens) error {
 	return nil
 }
 
-// settleAgent finds the socket of the agent and of the one to forward.
+// settleAgent finds the socket of the agent, of the one to forward, and the library for security keys.
 func (p *parser) settleAgent() {
 	o := p.o
 	variable := "SSH_AUTH_SOCK"
@@ -328,6 +328,9 @@ func (p *parser) settleAgent() {
 	}
 	if variable != "" {
 		o.AgentSocket, _ = p.env.Getenv(variable)
+	}
+	if isLegacyVariable(o.SecurityKeyProvider) {
+		o.SecurityKeyProvider, _ = p.env.Getenv(o.SecurityKeyProvider[1:])
 	}
 	if isLegacyVariable(o.ForwardAgentSocket) {
 		socket, ok := p.env.Getenv(o.ForwardAgentSocket[1:])
