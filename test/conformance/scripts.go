@@ -50,7 +50,7 @@ var scripts = []script{
 	{"multiplex", core, ""},
 	{"percent", core, "LocalCommand isn't run"},
 	{"exit-status", core, ""},
-	{"keytype", core, "keys kept by a security key aren't used"},
+	{"keytype", core, "host keys in a FIDO token, and DSA keys in OpenSSH's format, aren't taken"},
 	{"agent", core, ""},
 	{"limit-keytype", core, ""},
 	{"dynamic-forward", core, ""},
