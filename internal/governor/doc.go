@@ -11,8 +11,8 @@
 // are asked for; a call that was refused is the next.
 //
 // The state is a small file that every call of this package reads and writes under flock(2) for some
-// microseconds. Nothing in it outlives its use: a file that can't be read, or that a clock put back has
-// made senseless, is begun anew. A process that dies costs its one turn.
+// microseconds. Nothing in it outlives its use: a file that can't be read is begun anew, as is one whose lock
+// a stopped process keeps. The schedule follows a clock that is put back. A process that dies costs its one turn.
 //
-// Where the file can't be written, each process slows down by itself.
+// Where the file can't be written, or has no locks, each process slows down by itself.
 package governor

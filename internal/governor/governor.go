@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +13,9 @@ import (
 )
 
 const (
-	fileAtMost   = 4 << 10 // bytes
+	fileSize     = 512     // bytes
+	fileAtMost   = 4 << 10 // of a file that is none of ours
+	openTries    = 4
 	lockPatience = time.Second
 	lockPause    = 2 * time.Millisecond // between tries, with as much jitter
 	// lookAgain is how often somebody who waits looks whether turns have come nearer.
@@ -56,10 +59,11 @@ func (g *Governor) Granted() {
 // Refused notes that a call came too fast, and waits until it may be made again. The error is that of
 // ctx.
 func (g *Governor) Refused(ctx context.Context, waiting func(time.Duration)) error {
-	var again time.Time
-	if g.update(func(s *schedule, now time.Time) { again = s.refused(now) }) != nil {
-		again = g.now().Add(settling + rand.N(settling))
+	var rest time.Duration
+	if g.update(func(s *schedule, now time.Time) { rest = s.refused(now).Sub(now) }) != nil {
+		rest = settling + rand.N(settling)
 	}
+	again := g.now().Add(rest) // with the monotonic clock, which nobody puts back
 	return g.await(ctx, waiting, func() time.Time { return again })
 }
 
@@ -86,39 +90,79 @@ func (g *Governor) await(ctx context.Context, waiting func(time.Duration), due f
 
 // update changes the schedule in the file.
 func (g *Governor) update(change func(s *schedule, now time.Time)) error {
-	f, err := os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := g.open()
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := lock(f); err != nil {
-		return err
-	}
 	now := g.now()
 	s := load(f, now)
 	change(&s, now)
+	s.Stamp = now
 	text, err := json.Marshal(&s)
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err = f.WriteAt(text, 0)
+	// Of one length and in one write: whoever is killed here leaves the old schedule or the new one.
+	_, err = f.WriteAt(append(text, bytes.Repeat([]byte{' '}, max(0, fileSize-len(text)))...), 0)
 	return err
 }
 
-// lock waits for the file's lock, which goes with the descriptor. A process that was stopped while it
-// had it must not stop the others.
+// open returns the file, locked. A process that was stopped while it had the lock must not stop the others: its
+// file is taken away, and another begun.
+func (g *Governor) open() (*os.File, error) {
+	for try := 1; ; try++ {
+		f, err := os.OpenFile(g.path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		err = lock(f)
+		switch named := isNamed(f, g.path); {
+		case err == nil && named:
+			return f, nil
+		case errors.Is(err, errBusy) && named:
+			os.Remove(g.path) //nolint:errcheck // somebody else's, then, is the next to be tried
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, errBusy) {
+			return nil, err
+		}
+		if try == openTries {
+			return nil, errBusy
+		}
+	}
+}
+
+// isNamed says whether a file is the one that a path leads to.
+func isNamed(f *os.File, path string) bool {
+	ours, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(path)
+	return err == nil && os.SameFile(ours, named)
+}
+
+// lock waits for the file's lock, which goes with the descriptor. The error is errBusy when somebody has had it
+// for too long: as long as the file changes, it goes from hand to hand.
 func lock(f *os.File) error {
-	for limit := time.Now().Add(lockPatience); ; {
+	var changed time.Time
+	for limit := time.Now(); ; {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
 			return nil
 		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
 			return err
-		case time.Now().After(limit):
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if at := info.ModTime(); !at.Equal(changed) {
+			changed, limit = at, time.Now().Add(lockPatience)
+		}
+		if time.Now().After(limit) {
 			return errBusy
 		}
 		time.Sleep(lockPause + rand.N(lockPause)) // the holder needs some microseconds
@@ -131,13 +175,20 @@ func load(f *os.File, now time.Time) schedule {
 	if err != nil {
 		return begin(now)
 	}
+	if len(text) > fileSize { // not ours
+		f.Truncate(0) //nolint:errcheck // or it stays senseless, and each process slows down by itself
+	}
 	return parse(text, now)
 }
 
 // parse is load for what the file holds.
 func parse(text []byte, now time.Time) schedule {
 	var s schedule
-	if json.Unmarshal(text, &s) != nil || !s.valid(now) {
+	if json.Unmarshal(text, &s) != nil {
+		return begin(now)
+	}
+	s.follow(now)
+	if !s.valid(now) {
 		return begin(now)
 	}
 	if !s.Refused.IsZero() && now.Sub(s.Refused) > memory {

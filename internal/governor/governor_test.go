@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -190,6 +191,83 @@ func TestLinkIsNotFollowed(t *testing.T) {
 	}
 	if At(path).update(func(*schedule, time.Time) {}) == nil {
 		t.Error("a link was followed")
+	}
+}
+
+// TestStoppedHolder: a process that was stopped with the lock in its hands holds up nobody for long, and nobody
+// twice.
+func TestStoppedHolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pace")
+	g := At(path)
+	if err := g.Turn(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	stopped, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err == nil {
+		err = lock(stopped)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stopped.Close()
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range 5 {
+		wg.Go(func() {
+			if err := g.update(func(*schedule, time.Time) {}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if took := time.Since(began); took < lockPatience {
+		t.Errorf("the lock was passed over after %v", took)
+	}
+	began = time.Now()
+	if err := g.update(func(*schedule, time.Time) {}); err != nil || time.Since(began) > lockPatience {
+		t.Errorf("once more: %v after %v", err, time.Since(began))
+	}
+}
+
+// TestClockPutBack: who waits, waits as long as before.
+func TestClockPutBack(t *testing.T) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	for _, back := range []time.Duration{time.Millisecond, time.Hour, 23 * time.Hour, 1000 * time.Hour} {
+		g := &Governor{path: filepath.Join(t.TempDir(), "pace"), now: func() time.Time { return now }}
+		var turn int64
+		take := func(s *schedule, now time.Time) { turn = s.take(now) }
+		for range firstBurst + 20 {
+			if err := g.update(take); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.now = func() time.Time { return now.Add(-back) }
+		var rest time.Duration
+		if err := g.update(func(s *schedule, now time.Time) { rest = s.due(turn).Sub(now) }); err != nil || rest > 20*firstInterval {
+			t.Errorf("%v back: %v to wait, %v", back, rest, err)
+		}
+	}
+}
+
+// TestFileOfSomebodyElse: whatever is in the file, there are turns, and the next finds a schedule in it.
+func TestFileOfSomebodyElse(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing": "", "garbage": "\x00\xff", "half a schedule": `{"next":1,"du`, "much": strings.Repeat("x", 2*fileAtMost),
+		"a schedule and more": `{"next":1,"due":"2026-11-21T12:00:00Z","interval":100000000,"tail":1,"refused":"0001-01-01T00:00:00Z"}}` + strings.Repeat(" ", fileSize),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "pace")
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			g := At(path)
+			for want := range int64(3) {
+				var turn int64
+				if err := g.update(func(s *schedule, now time.Time) { turn = s.take(now) }); err != nil || turn != want {
+					t.Errorf("turn %d, %v, want %d", turn, err, want)
+				}
+			}
+		})
 	}
 }
 

@@ -25,6 +25,7 @@ type schedule struct {
 	Interval time.Duration `json:"interval"`
 	Tail     int64         `json:"tail"`    // the first turn that nobody has taken
 	Refused  time.Time     `json:"refused"` // when the rate was lowered last; zero is never
+	Stamp    time.Time     `json:"stamp"`   // when this was written
 }
 
 // begin is the schedule of somebody who knows nothing.
@@ -37,6 +38,16 @@ func (s *schedule) valid(now time.Time) bool {
 	return s.Interval >= leastInterval && s.Interval <= mostInterval &&
 		s.Next >= 0 && s.Tail >= 0 && s.Next-s.Tail < 1<<32 && s.Tail-s.Next < 1<<32 &&
 		s.Due.Before(now.Add(horizon)) && s.Due.After(now.Add(-memory-horizon)) && !s.Refused.After(now.Add(time.Minute))
+}
+
+// follow moves a schedule with a clock that was put back, by as much.
+func (s *schedule) follow(now time.Time) {
+	if back := now.Sub(s.Stamp); back < 0 && back > -horizon {
+		s.Due = s.Due.Add(back)
+		if !s.Refused.IsZero() {
+			s.Refused = s.Refused.Add(back)
+		}
+	}
 }
 
 // due returns when a turn is due.
