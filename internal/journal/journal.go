@@ -20,6 +20,9 @@ const (
 	newLife = time.Minute
 	// malformedLife is how long a file stays that can't be read: long enough for somebody to look at it.
 	malformedLife = 24 * time.Hour
+	// foreignLife is how long a record of another host or container stays that nobody is known to hold: the place may
+	// be gone for good, as a container's is. AWS itself forgets a session after 30 days.
+	foreignLife = 30 * 24 * time.Hour
 )
 
 // Journal is a folder of records.
@@ -197,8 +200,8 @@ func read(f *os.File, tag string) (Record, error) {
 	return r, err
 }
 
-// Sweep removes what can become nothing any more: files of a Begin that was cut short, and those that
-// can't be read.
+// Sweep removes what can become nothing any more: files of a Begin that was cut short, those that can't be
+// read, and old ones of other places.
 func (j *Journal) Sweep(now time.Time) error {
 	names, err := j.names(func(name string) bool { return isTag(strings.TrimSuffix(name, newSuffix)) })
 	errs := []error{err}
@@ -221,10 +224,15 @@ func (j *Journal) sweep(name string, now time.Time) error {
 	}
 	life := newLife
 	if !strings.HasSuffix(name, newSuffix) {
-		if _, err := read(f, name); !errors.Is(err, errMalformed) {
+		r, err := read(f, name)
+		switch {
+		case err == nil && !r.sameSystem(j.here):
+			life = foreignLife
+		case errors.Is(err, errMalformed):
+			life = malformedLife
+		default:
 			return err
 		}
-		life = malformedLife
 	}
 	if now.Sub(info.ModTime()) < life || tryLock(f, syscall.LOCK_EX) != nil {
 		return nil

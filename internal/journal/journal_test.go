@@ -133,6 +133,10 @@ func TestForeignRecords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j, e := begun(t)
 			edit(t, j, e, change)
+			if err := j.Sweep(time.Now().Add(2 * foreignLife)); err != nil {
+				t.Error(err)
+			}
+			only(t, j) // held, so it lives
 			e.Release()
 			if it := only(t, j); it.State != Foreign {
 				t.Errorf("state %v", it.State)
@@ -140,10 +144,13 @@ func TestForeignRecords(t *testing.T) {
 			if _, err := j.Claim(e.Record().Tag); !errors.Is(err, ErrForeign) {
 				t.Errorf("claim: %v", err)
 			}
-			if err := j.Sweep(time.Now().Add(1000 * time.Hour)); err != nil {
+			if err := j.Sweep(time.Now().Add(foreignLife / 2)); err != nil {
 				t.Error(err)
 			}
 			only(t, j)
+			if err := j.Sweep(time.Now().Add(2 * foreignLife)); err != nil || !j.Empty() {
+				t.Errorf("it stays for ever; %v", err)
+			}
 		})
 	}
 }
