@@ -18,6 +18,7 @@ const (
 	accountID     = "123456789012" // the account of AWS's own examples
 	ownerARN      = "arn:aws:sts::" + accountID + ":assumed-role/lab/lab"
 	historyAtMost = 200 // DescribeSessions' upper bound for MaxResults
+	pageSize      = 50  // without it; AWS's own is not documented
 )
 
 // operation is one call: the decoded request in, the answer out.
@@ -82,6 +83,8 @@ func (l *Lab) serveAPI(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil:
 		l.refuse(w, err)
+	case faulty && fault.Done:
+		l.refuse(w, fault.refusal())
 	case faulty && fault.LoseAnswer:
 		loseConnection(w)
 	default:
@@ -110,9 +113,15 @@ func (l *Lab) suffer(ctx context.Context, w http.ResponseWriter, f APIFault) boo
 		w.WriteHeader(http.StatusOK)
 		return false
 	}
-	if f.Code == "" {
+	if f.Code == "" || f.Done {
 		return true
 	}
+	l.refuse(w, f.refusal())
+	return false
+}
+
+// refusal is the answer that a fault with a code gives.
+func (f APIFault) refusal() error {
 	r := usual(f.Code)
 	if f.Status != 0 {
 		r.status = f.Status
@@ -120,8 +129,7 @@ func (l *Lab) suffer(ctx context.Context, w http.ResponseWriter, f APIFault) boo
 	if f.Message != "" {
 		r.message = f.Message
 	}
-	l.refuse(w, &r)
-	return false
+	return &r
 }
 
 // pause waits; false when the caller has gone meanwhile.

@@ -134,6 +134,7 @@ func (l *Lab) resumeSession(in sessionRequest) (any, error) {
 func (l *Lab) terminateSession(in sessionRequest) (any, error) {
 	l.count.terminate.Add(1)
 	if s := l.sessions.find(in.SessionID); s != nil {
+		s.note(StepTerminate)
 		l.terminate(s, "")
 	}
 	return sessionRequest{in.SessionID}, nil
@@ -163,6 +164,7 @@ type describeRequest struct {
 	State      string
 	Filters    []filter
 	MaxResults int
+	NextToken  string
 }
 
 // sessionItem is an element of DescribeSessions' answer. Dates are epoch seconds.
@@ -178,22 +180,45 @@ func (l *Lab) describeSessions(in describeRequest) (any, error) {
 	if in.State != "Active" && in.State != "History" {
 		return nil, &refusal{400, "ValidationException", "1 validation error detected: Value at 'state' failed to satisfy constraint"}
 	}
+	lag := time.Duration(l.faults.now.Load().ListLagMillis) * time.Millisecond
 	items := []sessionItem{}
 	for _, s := range slices.Backward(l.sessions.all()) {
+		if time.Since(s.started) < lag {
+			continue
+		}
 		live, _ := s.live()
 		item := s.item()
 		matches, err := item.matches(in.Filters)
 		if err != nil {
 			return nil, err
 		}
-		if live == (in.State == "Active") && matches && len(items) < historyAtMost {
+		if live == (in.State == "Active") && matches {
 			items = append(items, item)
 		}
 	}
-	if in.MaxResults > 0 && len(items) > in.MaxResults {
-		items = items[:in.MaxResults]
+	return page(items, in)
+}
+
+// page is the part of the list that was asked for. What comes between two calls may move it by an element, as
+// it may AWS's.
+func page(items []sessionItem, in describeRequest) (any, error) {
+	from := 0
+	if in.NextToken != "" {
+		var err error
+		if from, err = strconv.Atoi(in.NextToken); err != nil || from < 0 {
+			return nil, &refusal{400, "InvalidNextToken", "The specified token isn't valid."}
+		}
 	}
-	return map[string]any{"Sessions": items}, nil
+	size := in.MaxResults
+	if size <= 0 || size > historyAtMost {
+		size = pageSize
+	}
+	items = items[min(from, len(items)):]
+	answer := map[string]any{"Sessions": items}
+	if len(items) > size {
+		answer["Sessions"], answer["NextToken"] = items[:size], strconv.Itoa(from+size)
+	}
+	return answer, nil
 }
 
 func (s *session) item() sessionItem {

@@ -79,9 +79,16 @@ func (c *channel) attach(p *peer) {
 	} else {
 		c.client, c.waiting = p, nil
 	}
+	closed := c.closed && !p.agent
 	c.mu.Unlock()
 	if old != nil {
 		old.ws.CloseNow()
+	}
+	if closed { // while it was on its way
+		c.session.note(StepClosed)
+		c.sendClosed(p, "")
+		p.ws.CloseNow()
+		return
 	}
 	c.lab.opts.Logf(2, "lab: gateway: %s: %s joined", c.session.id, p)
 	for _, frame := range waiting {
@@ -223,6 +230,7 @@ func (c *channel) announceClosed(output string) {
 	if client != nil {
 		c.lab.background(func() {
 			c.awaitAgent(agent)
+			c.session.note(StepClosed)
 			c.sendClosed(client, output)
 			client.ws.Close(websocket.StatusNormalClosure, "")
 		})

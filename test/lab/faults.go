@@ -14,6 +14,7 @@ type FaultSet struct {
 	// API faults by operation name; "*" is any operation without a fault of its own.
 	API map[string]APIFault `json:"api,omitempty"`
 
+	ListLagMillis    int  `json:"list_lag_ms,omitempty"`        // how long DescribeSessions doesn't know of a new session
 	EmptyResumeToken bool `json:"empty_resume_token,omitempty"` // ResumeSession answers as for an ended session
 	TokenMillis      int  `json:"token_ms,omitempty"`           // life of a token; 0 is unlimited
 	RefuseToken      bool `json:"refuse_token,omitempty"`       // the gateway closes right after the open message
@@ -53,6 +54,7 @@ type APIFault struct {
 	Hang        bool    `json:"hang,omitempty"`         // no answer until the caller gives up
 	LateMillis  int     `json:"late_ms,omitempty"`      // after the operation is done, before its answer
 	LoseAnswer  bool    `json:"lose_answer,omitempty"`  // the operation is done, the connection dies before the answer
+	Done        bool    `json:"done,omitempty"`         // the operation is done, then refused with Code all the same
 	EmptyAnswer bool    `json:"empty_answer,omitempty"` // 200 with an empty body
 }
 

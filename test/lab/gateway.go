@@ -77,6 +77,9 @@ func (l *Lab) serveChannel(w http.ResponseWriter, r *http.Request, s *session, a
 	defer close(p.gone)
 	s.channel.attach(p)
 	defer s.channel.detach(p)
+	if !agent {
+		defer s.note(StepSocket)
+	}
 	frames := frameReader{ws: ws}
 	for {
 		frame, err := frames.next(l.ctx)

@@ -96,6 +96,9 @@ func (in *incoming) process(m input) error {
 		w.lab.count.discarded.Add(1)
 		return nil // acknowledged and lost (datachannel.go: processStreamDataMessage)
 	}
+	if flag, err := agentmsg.ParseFlag(m.payload); m.payloadType == agentmsg.FlagPayload && err == nil && flag == agentmsg.TerminateSession {
+		w.session.note(StepFlag)
+	}
 	h := w.currentHandler()
 	if h == nil {
 		w.lab.count.refused.Add(1)

@@ -42,6 +42,7 @@ type session struct {
 	tokens map[string]token // single use; of the client's and of the agent's side
 	idle   *time.Timer
 	age    *time.Timer
+	steps  []Step
 }
 
 type token struct {
