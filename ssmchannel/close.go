@@ -8,10 +8,11 @@ import (
 )
 
 // Close ends the session in order: it asks the agent to terminate when it has
-// taken all that was written, and waits for the acknowledgement of that and for
-// channel_closed, each at most Config.CloseTimeout. Without a websocket, or with the agent away, it does
-// not wait. Whether the session has ended then is told by Terminated; if not, the
-// caller owes a TerminateSession call. All goroutines have gone on return.
+// taken all that was written, waits for the acknowledgement of that, calls Config.End, and closes the
+// websocket. Without End it waits for channel_closed instead; whether the session has ended then is told
+// by Terminated, and if not, the caller owes a TerminateSession call. Each wait is at most
+// Config.CloseTimeout; without a websocket, or with the agent away, there is none. All goroutines have
+// gone on return.
 func (c *Conn) Close() error {
 	c.closeOnce.Do(c.shutDown)
 	<-c.done
@@ -28,12 +29,16 @@ func (c *Conn) shutDown() {
 
 	// The agent takes messages in the order of their numbers, so the flag need not
 	// wait for the acknowledgements of what goes before it.
+	asked := false
 	if c.reachable() {
-		asked := c.terminate()
+		asked = c.terminate()
 		c.awaitDrained()
-		if asked && c.reachable() {
-			c.awaitClosed()
-		}
+	}
+	switch {
+	case c.cfg.End != nil:
+		c.cfg.End()
+	case asked && c.reachable():
+		c.awaitClosed()
 	}
 	c.cancel(net.ErrClosed)
 }

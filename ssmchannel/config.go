@@ -32,6 +32,11 @@ type Config struct {
 	// another call. Nil means that a lost websocket ends the connection.
 	Resume func(ctx context.Context, sessionID string) (Session, error)
 
+	// End calls TerminateSession. Close calls it once, when the agent has acknowledged all that was
+	// written and the flag of the end, or can't: with the websocket still open, so that nothing is cut
+	// off. It must return in its own time. Nil has Close wait for the agent's end of the session.
+	End func()
+
 	// GenerateDataKey calls KMS for the data key of an encrypted session: 64 bytes
 	// under the key and the encryption context given. It returns the data key, which
 	// is erased after use, and the same encrypted. Nil refuses encrypted sessions;
@@ -95,8 +100,8 @@ type Config struct {
 	HandshakeTimeout time.Duration
 
 	// CloseTimeout bounds each of the two waits of Close: for the
-	// acknowledgement of what was written, and for the agent's end of the
-	// session. Default 2 s.
+	// acknowledgement of what was written, and, without End, for the agent's end
+	// of the session. Default 2 s.
 	CloseTimeout time.Duration
 
 	// Logf takes a line without newline; level 0 is for information, 1 to 3 for

@@ -228,6 +228,36 @@ func TestClose(t *testing.T) {
 			}
 		})
 	})
+	for _, away := range []bool{false, true} {
+		t.Run(fmt.Sprintf("calls End before it lets go of the websocket, agent away %v", away), func(t *testing.T) {
+			var s *scene
+			data := randomBytes(100_000, 3)
+			calls := 0
+			end := func() {
+				calls++
+				s.conn.mu.Lock()
+				unacknowledged := !s.conn.out.empty()
+				s.conn.mu.Unlock()
+				closed := isClosed(s.conn.Done()) // by the peer, which doesn't always acknowledge the flag first
+				if !away && (unacknowledged && !closed || !bytes.Equal(s.peer.received(), data)) {
+					t.Errorf("not all has arrived: %v, %v, %d bytes", unacknowledged, closed, len(s.peer.received()))
+				}
+				if away && closed {
+					t.Error("the websocket is closed already")
+				}
+			}
+			inScene(t, peerOptions{}, faults{delay: 50 * time.Millisecond}, Config{End: end}, func(in *scene) {
+				s = in
+				s.peer.setAway(away)
+				s.write(data)
+				s.conn.Close()
+				s.conn.Close()
+				if calls != 1 || !isClosed(s.conn.Done()) {
+					t.Errorf("%d calls", calls)
+				}
+			})
+		})
+	}
 	t.Run("wakes readers and writers", func(t *testing.T) {
 		inScene(t, peerOptions{}, faults{}, Config{WindowBytes: 16 << 10}, func(s *scene) {
 			s.peer.setAway(true)

@@ -11,7 +11,7 @@ import (
 // Dial opens the data channel of a session and returns when the agent has
 // completed the handshake. ctx and Config.HandshakeTimeout bound Dial, not the
 // connection. After an error nothing of the connection is left, but the session:
-// the caller terminates it.
+// the caller terminates it, though Config.End may have been called.
 func Dial(ctx context.Context, s Session, cfg Config) (*Conn, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, edge(err)

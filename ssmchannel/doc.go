@@ -44,7 +44,8 @@
 //   - There is no half close: the protocol has no end-of-file towards the agent,
 //     and the agent's end is the end of the session.
 //   - Close asks the agent to end the session and waits for it, at most twice
-//     Config.CloseTimeout. Terminated tells whether it ended.
+//     Config.CloseTimeout. Terminated tells whether it ended. With Config.End it is
+//     that which ends the session for sure, before the websocket is closed.
 //   - After the end by the peer Read returns what came before, then io.EOF, or a
 //     *CloseError with the reason that the service gave.
 //   - A connection outlives its websocket: Read and Write just wait while a lost
@@ -105,10 +106,10 @@
 //	room for received data       the reader's; the link's end
 //	a new link                   ResumeFor; pauses of 5 s, calls of Resume and dials of 15 s each
 //	sleep of the computer        noticed at the next ping, or with the first byte to be sent
-//	Close                        CloseTimeout for acknowledgements, CloseTimeout for the end
+//	Close                        CloseTimeout for acknowledgements; Config.End, or CloseTimeout for the end
 //	a stream of a session        its context to open, then as Read and Write; with the session
 //
-// Config.Resume, Sign and GenerateDataKey must return when their context ends.
+// Config.Resume, Sign and GenerateDataKey must return when their context ends, End by itself.
 //
 // # Sources
 //
