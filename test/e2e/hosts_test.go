@@ -162,7 +162,7 @@ func (f *fleet) rest(idle time.Duration) {
 		hosts, after.resident/mebibyte, after.share/mebibyte, float64(after.share)/mebibyte/float64(hosts), float64(after.mostResident)/mebibyte,
 		after.descriptors, float64(after.descriptors)/float64(hosts))
 	minutes := idle.Minutes() * float64(hosts)
-	f.Logf("in %v they use %v of processor time, %.2f ms a minute each, and wake %d times, %.1f a minute each",
+	f.Logf("in %v they use %v of processor time, %.2f ms a minute each, and switch %d times, %.1f a minute each",
 		idle, used.Round(time.Millisecond), used.Seconds()*1000/minutes, after.switches-before.switches, float64(after.switches-before.switches)/minutes)
 	if after.descriptors > before.descriptors {
 		f.Errorf("%d descriptors have become %d", before.descriptors, after.descriptors)
