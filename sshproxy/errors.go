@@ -10,6 +10,8 @@ import (
 type TextError struct {
 	Text string
 	Err  error // the cause, for the debug log; may be nil
+	// Quit is for the user whatever the log level, and not for the log (clientloop.c, quit_message).
+	Quit bool
 }
 
 // Error returns the text alone: it is complete as it stands.

@@ -80,11 +80,11 @@ func (c *Client) lostError(err error) error {
 	readErr, writeErr := c.wire.failure()
 	switch {
 	case readErr != nil && !errors.Is(readErr, io.EOF) && errno(readErr) != 0:
-		return &TextError{Text: fmt.Sprintf("Read from remote host %s: %s", c.cfg.Host, strerror(readErr)), Err: err}
+		return &TextError{Text: fmt.Sprintf("Read from remote host %s: %s", c.cfg.Host, strerror(readErr)), Err: err, Quit: true}
 	case errors.Is(writeErr, syscall.EPIPE) && readErr == nil:
 		return &TextError{Text: "client_loop: send disconnect: Broken pipe", Err: err}
 	case readErr != nil || writeErr != nil:
-		return &TextError{Text: "Connection to " + c.cfg.Host + " closed by remote host.", Err: err}
+		return &TextError{Text: "Connection to " + c.cfg.Host + " closed by remote host.", Err: err, Quit: true}
 	default:
 		return fmt.Errorf("ssh connection to %s: %w", c.cfg.Host, err) // the peer broke the protocol
 	}

@@ -26,6 +26,7 @@ type failure struct {
 	Text string
 	Code int
 	Raw  bool // said whatever the log level
+	Quit bool // as sshproxy.TextError has it
 }
 
 // explain turns an error into what the user sees. Where OpenSSH has a text it is that; the others
@@ -45,9 +46,9 @@ func explain(err error, host string) failure {
 	case errors.As(err, &usage):
 		return failure{Text: usage.Text, Code: usage.Code, Raw: usage.Raw}
 	case errors.As(err, &text) && errors.As(text.Err, &line):
-		return failure{Text: text.Text + "\nssm-ssh: " + line.Error(), Code: exitError}
+		return failure{Text: text.Text + "\nssm-ssh: " + line.Error(), Code: exitError, Quit: text.Quit}
 	case errors.As(err, &text):
-		return failure{Text: text.Text, Code: exitError}
+		return failure{Text: text.Text, Code: exitError, Quit: text.Quit}
 	case errors.As(err, &refused):
 		return failure{Text: refusalText(refused.Request), Code: exitError}
 	case errors.As(err, &line):

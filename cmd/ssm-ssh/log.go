@@ -100,6 +100,8 @@ func (s *logSink) say(f failure) int {
 	case f.Text == "":
 	case f.Raw:
 		fmt.Fprintln(os.Stderr, f.Text)
+	case f.Quit:
+		fmt.Fprint(os.Stderr, strings.ReplaceAll(f.Text, "\n", "\r\n")+"\r\n")
 	default:
 		s.Logf(-1, "%s", f.Text)
 	}

@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"os"
 
 	"golang.org/x/crypto/ssh"
 
@@ -113,12 +114,13 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, forwar
 	defer stop()
 	status, err := c.follow(ctx, session, request)
 	term.leave()
+	var text *sshproxy.TextError
 	switch cause := context.Cause(ctx); {
 	case cause == errEscaped:
 		status = exitNone
 	case cause != nil:
 		return 0, cause
-	case w.tty && errors.Is(err, io.EOF): // the server has hung up, which OpenSSH says twice
+	case w.tty && errors.As(err, &text) && text.Quit: // its line is one of two to OpenSSH
 		c.log.say(explain(err, c.opts.Host))
 	case err != nil:
 		return 0, err
@@ -173,9 +175,10 @@ func openReason(reason ssh.RejectionReason) string {
 	return "unknown reason"
 }
 
-// sayClosed is the line that ends a session on a terminal.
+// sayClosed is the line that ends a session on a terminal: for the user, and not for the log
+// (clientloop.c, client_loop; mux.c, mux_client_request_session).
 func (c *caller) sayClosed(w wish, format string) {
-	if w.tty {
-		c.log.Logf(0, format, c.opts.Host)
+	if w.tty && c.log.shows(0) {
+		fmt.Fprintf(os.Stderr, format+"\r\n", c.opts.Host)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"ssm-ssh/internal/testenv"
@@ -211,22 +212,27 @@ func (p *pairing) showRefusedPTY() {
 
 // withoutPTY starts a master whose key isn't granted terminals.
 func (p *pairing) withoutPTY() (path string) {
-	testenv.Need(p.T, "ssh-keygen")
-	key := p.path("nopty" + p.name())
-	if got := p.run(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)); got.status != 0 {
-		p.Fatalf("ssh-keygen: %+v", got)
+	return p.master("-i", p.keyWithoutPTY(), "-o", "IdentitiesOnly=yes")
+}
+
+// keyWithoutPTY makes a key that the node takes and that isn't granted terminals.
+func (r *rig) keyWithoutPTY() (key string) {
+	testenv.Need(r.T, "ssh-keygen")
+	key = filepath.Join(r.sharedDir(), "nopty")
+	if got := r.run(exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)); got.status != 0 {
+		r.Fatalf("ssh-keygen: %+v", got)
 	}
 	public, err := os.ReadFile(key + ".pub")
 	if err != nil {
-		p.Fatal(err)
+		r.Fatal(err)
 	}
-	keys, err := os.OpenFile(p.labEnv("SSM_SSH_LAB_KEY")+".pub", os.O_APPEND|os.O_WRONLY, 0)
+	keys, err := os.OpenFile(r.labEnv("SSM_SSH_LAB_KEY")+".pub", os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		p.Fatal(err)
+		r.Fatal(err)
 	}
 	defer keys.Close()
 	fmt.Fprintf(keys, "\nno-pty %s", public)
-	return p.master("-i", key, "-o", "IdentitiesOnly=yes")
+	return key
 }
 
 // showProxy: the connection's packets go through the control socket, and no descriptor does.

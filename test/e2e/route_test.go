@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,7 +41,7 @@ func (r *rig) ownWays() []route {
 // toNode is a call to the node through an SSM session.
 func (r *rig) toNode(first ...string) func([]string, ...string) *exec.Cmd {
 	return func(options []string, command ...string) *exec.Cmd {
-		args := append(append(append([]string{}, first...), options...), r.target())
+		args := slices.Concat(first, options, []string{"-F", r.labEnv("SSM_SSH_CONFIG"), r.target()}) // without the system's
 		return exec.Command(binary, append(args, command...)...)
 	}
 }
