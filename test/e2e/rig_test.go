@@ -83,7 +83,7 @@ func cleanEnv() []string {
 	for _, kv := range os.Environ() {
 		switch name, _, _ := strings.Cut(kv, "="); {
 		case strings.HasPrefix(name, "AWS_"), strings.HasPrefix(name, "SSH_"), strings.HasPrefix(name, "SSM_SSH_"),
-			strings.HasPrefix(name, "ANSIBLE_"), name == "DISPLAY":
+			strings.HasPrefix(name, "ANSIBLE_"), name == "DISPLAY", name == "WAYLAND_DISPLAY":
 		default:
 			env = append(env, kv)
 		}
