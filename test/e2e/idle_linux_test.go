@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"ssm-ssh/internal/testenv"
 	"ssm-ssh/test/lab"
@@ -238,9 +239,7 @@ func TestGoroutinesOfAnIdleMaster(t *testing.T) {
 			if when != "fresh" {
 				r.useHeavily(path)
 			}
-			r.await("an idle master's descriptors", func() bool {
-				return slices.Equal(slices.DeleteFunc(r.held(cmd.Process.Pid), inherited), idleDescriptors)
-			})
+			r.awaitRest(cmd.Process.Pid)
 			cmd.Process.Signal(syscall.SIGABRT)
 			cmd.Wait()
 			if found := goroutines(said.String()); !maps.Equal(found, idleGoroutines) {
@@ -249,6 +248,20 @@ func TestGoroutinesOfAnIdleMaster(t *testing.T) {
 			r.want(r.ssh("-S", "none", r.target(), "true"), 0, "", "") // ends the session of the killed one
 		})
 	}
+}
+
+// awaitRest waits until a master holds what an idle one does, and nothing has run in it for a while: channels that
+// are being opened ahead of need are not to be seen from outside.
+func (r *rig) awaitRest(pid int) {
+	r.Helper()
+	const while = 2 * time.Second
+	ran, since := 0, time.Now()
+	r.await("an idle master", func() bool {
+		if now := testenv.Switches(r.T, pid); now != ran {
+			ran, since = now, time.Now()
+		}
+		return time.Since(since) > while && slices.Equal(slices.DeleteFunc(r.held(pid), inherited), idleDescriptors)
+	})
 }
 
 var (
@@ -313,4 +326,18 @@ func TestFileLimit(t *testing.T) {
 	if text, err := os.ReadFile(seen); string(text) != fmt.Sprintln(soft) {
 		t.Errorf("a ProxyCommand's limit is %q, %v; want %d", text, err, soft)
 	}
+}
+
+// TestListingKeepsNoMaster lists the sessions again and again while a master's time runs out.
+func TestListingKeepsNoMaster(t *testing.T) {
+	testenv.Need(t, "ssh")
+	r := newRig(t, lab.Options{})
+	path := r.path("cp")
+	r.want(r.ssh("-S", path, "-o", "ControlPersist=2", r.target(), "true"), 0, "", "")
+	r.await("the master's end", func() bool {
+		if got := r.ssh("sessions", "list"); got.status != 0 {
+			t.Fatalf("sessions list: %+v", got)
+		}
+		return !exists(path)
+	})
 }
