@@ -43,6 +43,7 @@ var table = map[string]rule{
 	"sshproxy": {may: reasons{
 		"ssm-ssh/internal/fdpass": "mux clients hand over their descriptors",
 		"ssm-ssh/internal/tty":    "window size and modes of a pty",
+		"ssm-ssh/internal/krl":    "revoked host keys",
 		"golang.org/x/crypto":     "the SSH protocol",
 		"golang.org/x/term":       "prompts",
 		"golang.org/x/sys":        "sockets of the control master",
@@ -88,6 +89,9 @@ var table = map[string]rule{
 		"github.com/aws/aws-sdk-go-v2/service/ssm/schemas": "leaves every start 1.5 ms and 2 MB cheaper: docs/decisions/007",
 		"github.com/aws/aws-sdk-go-v2/service/ec2":         "links few services: each costs start-up time and memory",
 		"github.com/aws/aws-sdk-go-v2/service/kms":         "links few services: each costs start-up time and memory",
+	}},
+	"internal/krl": {may: reasons{
+		"golang.org/x/crypto/ssh": "keys and their signatures",
 	}},
 	"internal/testenv": {may: reasons{
 		"go.uber.org/goleak": "for tests",
