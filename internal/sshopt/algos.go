@@ -47,17 +47,8 @@ var (
 		extra: []string{"diffie-hellman-group1-sha1", "diffie-hellman-group14-sha1",
 			"diffie-hellman-group-exchange-sha1"},
 	}
-	algHostKeys = family{
-		known: knownSignatures,
-		defaults: []string{"ssh-ed25519-cert-v01@openssh.com", "ecdsa-sha2-nistp256-cert-v01@openssh.com",
-			"ecdsa-sha2-nistp384-cert-v01@openssh.com", "ecdsa-sha2-nistp521-cert-v01@openssh.com",
-			"rsa-sha2-512-cert-v01@openssh.com", "rsa-sha2-256-cert-v01@openssh.com", "ssh-ed25519",
-			"ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256"},
-		extra:     []string{"ssh-dss", "ssh-dss-cert-v01@openssh.com", "ssh-rsa", "ssh-rsa-cert-v01@openssh.com"},
-		wildcards: true,
-	}
-	// Keys of a security key can sign in an agent, so their names are offered for users, not for hosts.
-	algUserKeys = family{
+	// algKeys are those of hosts and users. A security key's signature is verified; one is made in an agent only.
+	algKeys = family{
 		known: knownSignatures,
 		defaults: []string{"ssh-ed25519-cert-v01@openssh.com", "ecdsa-sha2-nistp256-cert-v01@openssh.com",
 			"ecdsa-sha2-nistp384-cert-v01@openssh.com", "ecdsa-sha2-nistp521-cert-v01@openssh.com",
@@ -178,7 +169,7 @@ func parseMACs(l *line) error    { return l.algorithms(&algMACs, "Bad SSH2 MAC s
 func parseKexAlgorithms(l *line) error {
 	return l.algorithms(&algKex, "Bad SSH2 KexAlgorithms '%'.")
 }
-func parseKeyAlgorithms(l *line) error { return l.algorithms(&algUserKeys, "Bad key types '%'.") }
+func parseKeyAlgorithms(l *line) error { return l.algorithms(&algKeys, "Bad key types '%'.") }
 
 // algorithms checks a specification and keeps it for settleAlgorithms. What is taken away with
 // '-' needs no check.
@@ -213,9 +204,9 @@ func (p *parser) settleAlgorithms() error {
 		{&o.Ciphers, &algCiphers, p.ciphers, "Ciphers"},
 		{&o.MACs, &algMACs, p.macs, "MACs"},
 		{&o.KexAlgorithms, &algKex, p.kex, "KexAlgorithms"},
-		{&o.HostKeyAlgorithms, &algHostKeys, p.hostKeys, "HostKeyAlgorithms"},
-		{&o.HostbasedAcceptedAlgorithms, &algUserKeys, p.hostbased, "HostbasedAcceptedAlgorithms"},
-		{&o.PubkeyAcceptedAlgorithms, &algUserKeys, p.pubkeys, "PubkeyAcceptedAlgorithms"},
+		{&o.HostKeyAlgorithms, &algKeys, p.hostKeys, "HostKeyAlgorithms"},
+		{&o.HostbasedAcceptedAlgorithms, &algKeys, p.hostbased, "HostbasedAcceptedAlgorithms"},
+		{&o.PubkeyAcceptedAlgorithms, &algKeys, p.pubkeys, "PubkeyAcceptedAlgorithms"},
 		{&o.CASignatureAlgorithms, &algCASignatures, p.caSignatures, "CASignatureAlgorithms"},
 	} {
 		*a.to = a.f.resolve(a.spec)
@@ -223,5 +214,6 @@ func (p *parser) settleAlgorithms() error {
 			return fatal(a.keyword + ": this program can do none of '" + a.spec + "'; see -Q " + a.keyword)
 		}
 	}
+	o.HostKeyOrderFixed = p.hostKeys != "" && p.hostKeys[0] != '+' && p.hostKeys[0] != '-'
 	return nil
 }

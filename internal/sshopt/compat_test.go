@@ -271,8 +271,8 @@ func TestCompatAlgorithms(t *testing.T) {
 	ssh := stockSSH(t)
 	env := realEnvironment(t)
 	families := map[string]*family{"ciphers": &algCiphers, "macs": &algMACs, "kexalgorithms": &algKex,
-		"hostkeyalgorithms": &algHostKeys, "pubkeyacceptedalgorithms": &algUserKeys,
-		"casignaturealgorithms": &algCASignatures, "hostbasedacceptedalgorithms": &algUserKeys}
+		"hostkeyalgorithms": &algKeys, "pubkeyacceptedalgorithms": &algKeys,
+		"casignaturealgorithms": &algCASignatures, "hostbasedacceptedalgorithms": &algKeys}
 	for _, args := range [][]string{
 		{}, {"-oCiphers=aes256-ctr,aes128-cbc,aes128-ctr"}, {"-oCiphers=+aes128-cbc,aes256-cbc"},
 		{"-oCiphers=-*-ctr"}, {"-oCiphers=^aes256-gcm@openssh.com,3des-cbc"}, {"-c", "aes256-ctr"},

@@ -193,7 +193,7 @@ func (l *line) apply(text string) error {
 	}
 	var room [8]string
 	var ok bool
-	if l.args, ok = splitWords(l.rest, room[:0]); !ok {
+	if l.args, ok = splitWords(l.rest, room[:0], true); !ok {
 		return l.bad("invalid quotes")
 	}
 	switch {

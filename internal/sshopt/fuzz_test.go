@@ -74,7 +74,7 @@ func FuzzSplitWords(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		words, ok := splitWords(s, nil)
+		words, ok := splitWords(s, nil, true)
 		if !ok {
 			return
 		}
@@ -90,7 +90,7 @@ func FuzzSplitWords(f *testing.F) {
 		for _, w := range words {
 			quoted = append(quoted, `"`+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(w)+`"`)
 		}
-		again, ok := splitWords(strings.Join(quoted, " "), nil)
+		again, ok := splitWords(strings.Join(quoted, " "), nil, true)
 		if !ok || strings.Join(again, "\x00") != strings.Join(words, "\x00") {
 			t.Fatalf("%q came back as %q", words, again)
 		}

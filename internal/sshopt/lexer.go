@@ -65,15 +65,15 @@ func splitKeyword(line string) (keyword, rest string) {
 
 // splitWords splits a line's rest into its arguments (argv_split, misc.c): words between blanks,
 // with quotes of both kinds anywhere in them, a backslash before a quote, a backslash or, outside
-// quotes, a space, and a comment where a word would begin. It reports false when a quote isn't
-// closed.
-func splitWords(s string, words []string) ([]string, bool) {
+// quotes, a space, and, where comments are known, one where a word would begin. It reports false when
+// a quote isn't closed.
+func splitWords(s string, words []string, comments bool) ([]string, bool) {
 	for i := 0; i < len(s); {
 		if s[i] == ' ' || s[i] == '\t' {
 			i++
 			continue
 		}
-		if s[i] == '#' {
+		if comments && s[i] == '#' {
 			break
 		}
 		word, next, ok := cutWord(s, i)

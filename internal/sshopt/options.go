@@ -127,8 +127,10 @@ type Options struct {
 	GlobalKnownHostsFile  []string
 	HashKnownHosts        bool
 	HostKeyAlgorithms     []string
+	HostKeyOrderFixed     bool // HostKeyAlgorithms gives the whole list, or its head
 	HostKeyAlias          string
 	KnownHostsCommand     string
+	KnownHostsCommandArgs []string // its words, expanded but for %% and what only the host key tells: %f %H %I %K %t
 	RequiredRSASize       int
 	RevokedHostKeys       []string
 	StrictHostKeyChecking string // yes, no, ask, accept-new

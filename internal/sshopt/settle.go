@@ -275,6 +275,9 @@ func (p *parser) settleRest(t *tokens) error {
 		}
 		o.SetEnv[i] = name + "=" + value
 	}
+	if err := p.settleKnownHostsCommand(t); err != nil {
+		return err
+	}
 	if o.PermitLocalCommand {
 		expanded, err := p.expand(o.LocalCommand, expandLocal, t)
 		if err != nil {
@@ -284,6 +287,29 @@ func (p *parser) settleRest(t *tokens) error {
 	}
 	p.settleAgent()
 	p.settleNode()
+	return nil
+}
+
+// settleKnownHostsCommand splits the command and then expands its words, but for the first (sshconnect.c,
+// load_hostkeys_command).
+func (p *parser) settleKnownHostsCommand(t *tokens) error {
+	o := p.o
+	if o.KnownHostsCommand == "" {
+		return nil
+	}
+	words, ok := splitWords(o.KnownHostsCommand, nil, false)
+	if !ok {
+		p.log(-1, "KnownHostsCommand \""+o.KnownHostsCommand+"\" contains invalid quotes")
+		return nil
+	}
+	for i := 1; i < len(words); i++ {
+		word, err := p.expand(words[i], expandKnown, t)
+		if err != nil {
+			return err
+		}
+		words[i] = word
+	}
+	o.KnownHostsCommandArgs = words
 	return nil
 }
 

@@ -18,6 +18,7 @@ type tokens struct {
 type expansion struct {
 	letters   string // tokens allowed beside %%
 	variables bool   // ${VAR}
+	later     string // tokens that stay, with %%, for a second expansion
 }
 
 var (
@@ -28,6 +29,7 @@ var (
 	expandHost    = expansion{letters: "h"}
 	expandUser    = expansion{letters: "dhijkLlnpu", variables: true}
 	expandVars    = expansion{variables: true}
+	expandKnown   = expansion{letters: "CdhijkLlnpru", variables: true, later: "fHIKt"}
 )
 
 // value returns what a token stands for.
@@ -83,6 +85,12 @@ func (p *parser) expand(s string, what expansion, t *tokens) (string, error) {
 		gaveUp = "percent_dollar_expand: failed"
 	}
 	var b strings.Builder
+	write := func(s string) {
+		if what.later != "" {
+			s = strings.ReplaceAll(s, "%", "%%")
+		}
+		b.WriteString(s)
+	}
 	missing := ""
 	for i := 0; i < len(s); i++ {
 		switch {
@@ -98,7 +106,7 @@ func (p *parser) expand(s string, what expansion, t *tokens) (string, error) {
 			if !ok {
 				missing += "vdollar_percent_expand: env var ${" + name + "} has no value\n"
 			}
-			b.WriteString(value)
+			write(value)
 			i += len("${") + len(name)
 		case s[i] != '%' || what.letters == "":
 			b.WriteByte(s[i])
@@ -108,11 +116,13 @@ func (p *parser) expand(s string, what expansion, t *tokens) (string, error) {
 			i++
 			switch {
 			case s[i] == '%':
-				b.WriteByte('%')
+				write("%")
+			case strings.IndexByte(what.later, s[i]) >= 0:
+				b.WriteString(s[i-1 : i+1])
 			case strings.IndexByte(what.letters, s[i]) < 0:
 				return "", fatal("vdollar_percent_expand: unknown key %" + s[i:i+1] + "\n" + gaveUp)
 			default:
-				b.WriteString(t.value(s[i]))
+				write(t.value(s[i]))
 			}
 		}
 	}
@@ -137,7 +147,7 @@ func (p *parser) expandEarly(s string, variables bool) (string, error) {
 	if t.alias == "" {
 		t.alias = host
 	}
-	return p.expand(s, expansion{expandAll.letters, variables}, &t)
+	return p.expand(s, expansion{letters: expandAll.letters, variables: variables}, &t)
 }
 
 // expandHostname returns what Hostname makes of the name typed.
