@@ -150,8 +150,8 @@ func TestPublicKeys(t *testing.T) {
 			if !slices.Equal(user.prompts(), tt.asked) {
 				t.Errorf("asked %q, want %q", user.prompts(), tt.asked)
 			}
-			if log.text() != tt.log {
-				t.Errorf("log %q, want %q", log.text(), tt.log)
+			if log.news() != tt.log {
+				t.Errorf("log %q, want %q", log.news(), tt.log)
 			}
 		})
 	}
@@ -309,7 +309,7 @@ func TestPasswordsAndQuestions(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var log logBook
 			user := &answers{queue: tt.answers}
-			cfg := Config{User: "u", Host: "node", StrictHostKeyChecking: "no", Prompt: user, Logf: log.logf,
+			cfg := Config{User: "u", Host: "node", UserKnownHostsFile: []string{os.DevNull}, StrictHostKeyChecking: "no", Prompt: user, Logf: log.logf,
 				PubkeyAuthentication: true, PasswordAuthentication: true, KbdInteractiveAuthentication: true}
 			if tt.change != nil {
 				tt.change(&cfg)
@@ -324,8 +324,8 @@ func TestPasswordsAndQuestions(t *testing.T) {
 			if !slices.Equal(user.prompts(), tt.asked) {
 				t.Errorf("asked %q, want %q", user.prompts(), tt.asked)
 			}
-			if log.text() != tt.log {
-				t.Errorf("log %q, want %q", log.text(), tt.log)
+			if log.news() != tt.log {
+				t.Errorf("log %q, want %q", log.news(), tt.log)
 			}
 		})
 	}
@@ -352,7 +352,7 @@ func TestInterruptedQuestionEndsAuthentication(t *testing.T) {
 	wrong := func(ssh.ConnMetadata, []byte) (*ssh.Permissions, error) { return nil, errors.New("wrong") }
 	user := &interrupted{}
 	_, err := NewClient(testContext(t), serve(t, &ssh.ServerConfig{PasswordCallback: wrong}),
-		Config{User: "u", Host: "node", StrictHostKeyChecking: "no", Prompt: user, PasswordAuthentication: true})
+		Config{User: "u", Host: "node", UserKnownHostsFile: []string{os.DevNull}, StrictHostKeyChecking: "no", Prompt: user, PasswordAuthentication: true})
 	if !errors.Is(err, errGaveUp) || err.Error() != "ssh handshake: ssh: handshake failed: interrupted" || user.asked != 1 {
 		t.Errorf("got %v after %d questions", err, user.asked)
 	}

@@ -20,9 +20,11 @@ type Client struct {
 	cfg     Config
 	wire    *wire
 	conn    ssh.Conn
-	hostKey ssh.PublicKey // that the node has shown
-	changed bool          // it did not match and was let through
-	done    chan struct{} // closed when the connection has ended and err is set
+	hostKey ssh.PublicKey               // that the node has shown
+	changed bool                        // it did not match and was let through
+	learns  bool                        // it may introduce the node's other keys
+	settle  chan chan (<-chan struct{}) // asks serveRequests what it has begun, after what has come so far
+	done    chan struct{}               // closed when the connection has ended and err is set
 	wg      sync.WaitGroup
 
 	ptyGranted   atomic.Bool  // the node has granted a pty once (decides whether to wait for the next)
@@ -43,6 +45,7 @@ func NewClient(ctx context.Context, conn net.Conn, cfg Config) (*Client, error) 
 		cfg:      cfg,
 		wire:     newWire(conn, cfg.ConnectTimeout),
 		done:     make(chan struct{}),
+		settle:   make(chan chan (<-chan struct{})),
 		handlers: make(map[string]func(ssh.NewChannel)),
 	}
 	stop := context.AfterFunc(ctx, func() { c.wire.Close() })
@@ -92,6 +95,7 @@ func (c *Client) handshake(ctx context.Context) (<-chan ssh.NewChannel, <-chan *
 		return nil, nil, err
 	}
 	c.conn, c.changed = conn, checker.changed
+	c.learns = checker.vouches && c.cfg.updatesHostKeys()
 	sayAuthenticated(&c.cfg, auth.current)
 	return chans, reqs, nil
 }
@@ -151,13 +155,36 @@ func (c *Client) start(chans <-chan ssh.NewChannel, reqs <-chan *ssh.Request) {
 	c.startKeepAlive()
 }
 
-// serveRequests answers global requests. All of them are refused: that is also the answer by which
-// the peer's own keepalive@openssh.com learns that we live.
+// serveRequests answers global requests. All but the node's host keys are refused: that is also the answer by
+// which the peer's own keepalive@openssh.com learns that we live.
 func (c *Client) serveRequests(reqs <-chan *ssh.Request) {
-	for req := range reqs {
+	var updated chan struct{} // closed when the host keys are settled; nil: there were none to settle
+	serve := func(req *ssh.Request) {
+		first := updated == nil && c.learns && req.Type == hostKeysRequest
+		if first {
+			updated = make(chan struct{})
+			c.track(func() {
+				defer close(updated)
+				c.updateHostKeys(req.Payload)
+			})
+		}
 		if req.WantReply {
 			// An error means that the connection has ended, which closes reqs too.
-			_ = req.Reply(false, nil)
+			_ = req.Reply(first, nil)
+		}
+	}
+	for {
+		select {
+		case req, ok := <-reqs:
+			if !ok {
+				return
+			}
+			serve(req)
+		case reply := <-c.settle:
+			for len(reqs) > 0 {
+				serve(<-reqs)
+			}
+			reply <- updated
 		}
 	}
 }

@@ -46,16 +46,28 @@ type Config struct {
 	GlobalKnownHostsFile  []string
 	StrictHostKeyChecking string // yes, no, off, ask (also ""), accept-new
 	HashKnownHosts        bool
-	HostKeyAlgorithms     []string
+	RevokedHostKeys       []string // files of keys, or of OpenSSH's revocation lists
+	// KnownHostsCommand is a program with its arguments, in which %f, %H, %I, %K and %t stand for what is
+	// known only with the host key, and %% for %; its output is more lines of known_hosts.
+	KnownHostsCommand []string
+	UpdateHostKeys    string // no (also ""), yes, ask: whether the node's other keys are learned, and lost ones forgotten
+
+	HostKeyAlgorithms []string
 	// HostKeyAlgorithmsFixed keeps the order of HostKeyAlgorithms: the user gave the whole list.
 	HostKeyAlgorithmsFixed bool
+	CASignatureAlgorithms  []string
+
+	FingerprintHash string // SHA256 (also ""), MD5
+	VisualHostKey   bool
+
+	NoHostAuthenticationForLocalhost bool
 
 	IdentityFile    []Identity
 	CertificateFile []string
 	IdentitiesOnly  bool
 	AgentSocket     string // path of ssh-agent's socket; "" for none
 	AddKeysToAgent  AddKeys
-	RequiredRSASize int // bits; smaller keys are passed over
+	RequiredRSASize int // bits; the user's smaller keys are passed over, a host's is refused
 	// SecurityKeyProvider is the library that ssh-sk-helper loads for keys in FIDO tokens, or "internal" for its own;
 	// "" passes such keys over where they aren't an agent's.
 	SecurityKeyProvider string
@@ -68,6 +80,11 @@ type Config struct {
 	BatchMode                    bool
 	ForwardAgent                 bool   // sessions may ask for it
 	ForwardAgentSocket           string // another agent than AgentSocket's to forward; "" for that one
+
+	// What the caller means to do, so that it can be said that a key that has changed forbids it; then
+	// HostKeyChanged is true. ExitOnForwardFailure makes it the end.
+	ForwardX11, PortForwarding bool
+	ExitOnForwardFailure       bool
 
 	Ciphers, MACs, KexAlgorithms []string
 	PubkeyAcceptedAlgorithms     []string

@@ -41,6 +41,8 @@
 //	  the node's
 //	Client: two watches       Client.Close           the connection               their timers
 //	Client: one probe         Client.Close           its answer                   -
+//	Client: host keys         Client.Close           the node's proof, the        the files of known hosts
+//	                                                 user's answer
 //	Client: one an opening    Client.Close           the node's answer            the channel until taken
 //	Session: requests         Session.Wait           the channel                  Session.closed
 //	Session: stdin            Session.Wait           its end, the channel         the stdin stream

@@ -39,5 +39,8 @@ var ErrLinkDown = errors.New("the link to the node is lost")
 // errAuthentication says that one end could not prove to the other who it is.
 var errAuthentication = errors.New("sshproxy: authentication failed")
 
+// errUntrusted refuses forwards on a connection whose host key had changed.
+var errUntrusted = &TextError{Text: "Port forwarding is disabled to avoid man-in-the-middle attacks."}
+
 // ErrSessionState is returned for a call that the session's state does not allow, as a second Start.
 var ErrSessionState = errors.New("sshproxy: session is not in a state for this call")

@@ -149,6 +149,9 @@ func (f *Forwarder) held(relaying func()) {
 // the master's reason, which on the command line follows "Warning: " or "Error: " (ssh.c,
 // ssh_confirm_remote_forward). Open waits for the node, but no longer than the Client lives.
 func (f *Forwarder) Open(fwd Forward) (port int, err error) {
+	if f.client.HostKeyChanged() {
+		return 0, errUntrusted
+	}
 	fwd, err = fwd.settled()
 	if err != nil {
 		return 0, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 
@@ -33,7 +34,7 @@ func servePeer(t *testing.T, serve func(*ssh.ServerConn, <-chan ssh.NewChannel, 
 		serve(server, chans, reqs)
 		_ = server.Wait()
 	}()
-	c, err := NewClient(testContext(t), ours, Config{User: "u", Host: "node", StrictHostKeyChecking: "no"})
+	c, err := NewClient(testContext(t), ours, Config{User: "u", Host: "node", UserKnownHostsFile: []string{os.DevNull}, StrictHostKeyChecking: "no"})
 	if err != nil {
 		t.Fatal(err)
 	}

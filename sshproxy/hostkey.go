@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -28,35 +29,43 @@ const (
 	strictOff       = "off"
 )
 
-// hostKeyChecker decides on the node's host key as check_host_key of OpenSSH's sshconnect.c does,
-// from the files as they were before the connection was made.
+// hostKeyChecker decides on the node's host key as verify_host_key and check_host_key of OpenSSH's
+// sshconnect.c do, from the files as they were before the connection was made.
 type hostKeyChecker struct {
 	ctx    context.Context // the life of one handshake
 	cfg    *Config
 	strict string
-	name   string // as looked up, with its port
+	host   knownName
 
-	known   []knownHost // lines that speak of name
-	plain   []knownHost // lines that speak of the host without its port; empty where that is name itself
-	changed bool        // a key that does not match was let through
+	accepted ssh.PublicKey // shown again whenever keys are renewed
+	changed  bool          // a key that does not match was let through
+	vouches  bool          // the key may introduce others (UpdateHostKeys): the user's own files or the user knew it
+}
+
+// knownName is a name under which a host may be known, and the lines that speak of it.
+type knownName struct {
+	name     string
+	entries  []knownHost
+	portless *knownName // the host without its port, which is good for a known key only; nil: there is none
 }
 
 func newHostKeyChecker(ctx context.Context, cfg *Config) *hostKeyChecker {
-	k := &hostKeyChecker{ctx: ctx, cfg: cfg, name: cfg.knownHostsName(), strict: cfg.StrictHostKeyChecking}
+	k := &hostKeyChecker{ctx: ctx, cfg: cfg, strict: cfg.StrictHostKeyChecking}
 	switch k.strict {
 	case "":
 		k.strict = strictAsk
 	case "no":
 		k.strict = strictOff
 	}
-	plainName := strings.ToLower(cfg.Host)
-	tryPlain := cfg.HostKeyAlias == "" && plainName != k.name
+	k.host.name = cfg.knownHostsName()
+	if bare := strings.ToLower(cfg.Host); cfg.HostKeyAlias == "" && bare != k.host.name {
+		k.host.portless = &knownName{name: bare}
+	}
 	scanKnownHosts(k.files(), func(entry *knownHost) bool {
-		if entry.matches(k.name) {
-			k.known = append(k.known, *entry)
-		}
-		if tryPlain && entry.matches(plainName) {
-			k.plain = append(k.plain, *entry)
+		for at := &k.host; at != nil; at = at.portless {
+			if entry.matches(at.name) {
+				at.entries = append(at.entries, *entry)
+			}
 		}
 		return true
 	})
@@ -67,23 +76,40 @@ func (k *hostKeyChecker) files() []string {
 	return slices.Concat(k.cfg.UserKnownHostsFile, k.cfg.GlobalKnownHostsFile)
 }
 
+// hostKeyAlgorithms returns those that the configuration allows, in its order.
+func (cfg *Config) hostKeyAlgorithms() []string {
+	known := slices.Concat(ssh.SupportedAlgorithms().HostKeys, securityKeyAlgorithms)
+	if len(cfg.HostKeyAlgorithms) == 0 {
+		return known
+	}
+	return intersect(cfg.HostKeyAlgorithms, append(known, ssh.InsecureAlgorithms().HostKeys...))
+}
+
 // algorithms returns the host key algorithms to offer, those whose key is already known first: else
 // the node might choose a type that is new to us, and a known host would look changed
 // (sshconnect2.c, order_hostkeyalgs).
 func (k *hostKeyChecker) algorithms() ([]string, error) {
-	algorithms := ssh.SupportedAlgorithms().HostKeys
-	if asked := k.cfg.HostKeyAlgorithms; len(asked) > 0 {
-		known := append(algorithms, ssh.InsecureAlgorithms().HostKeys...)
-		if algorithms = intersect(asked, known); len(algorithms) == 0 {
-			return nil, fmt.Errorf("no supported algorithm in HostKeyAlgorithms=%s", strings.Join(asked, ","))
-		}
+	algorithms := k.cfg.hostKeyAlgorithms()
+	if len(algorithms) == 0 {
+		return nil, fmt.Errorf("no supported algorithm in HostKeyAlgorithms=%s", strings.Join(k.cfg.HostKeyAlgorithms, ","))
 	}
 	if k.cfg.HostKeyAlgorithmsFixed {
 		return algorithms, nil
 	}
+	algorithms = securityKeysLast(algorithms)
+	// OpenSSH looks here, and only here, for the host without its port.
+	more, err := k.runKnownHostsCommand("ORDER", strings.ToLower(k.cfg.Host), nil)
+	if err != nil {
+		return nil, err
+	}
+	entries := slices.Concat(k.host.entries, more)
+	if knowsType(entries, algorithms[0]) {
+		return algorithms, nil
+	}
 	first, last := make([]string, 0, len(algorithms)), []string(nil)
 	for _, algorithm := range algorithms {
-		if k.prefers(algorithm) {
+		isCert := strings.HasSuffix(algorithm, certSuffix)
+		if isCert && hasAuthority(entries) || knowsType(entries, algorithm) {
 			first = append(first, algorithm)
 		} else {
 			last = append(last, algorithm)
@@ -92,59 +118,132 @@ func (k *hostKeyChecker) algorithms() ([]string, error) {
 	return append(first, last...), nil
 }
 
-// prefers reports whether a key usable with the algorithm is known: the type itself, or for
-// certificates any authority for this host.
-func (k *hostKeyChecker) prefers(algorithm string) bool {
-	base, isCert := strings.CutSuffix(algorithm, certSuffix)
+// securityKeysLast puts behind all others the algorithms by which a handshake may fail: see
+// securityKeyAlgorithms.
+func securityKeysLast(algorithms []string) []string {
+	first, last := make([]string, 0, len(algorithms)), []string(nil)
+	for _, algorithm := range algorithms {
+		if slices.Contains(securityKeyAlgorithms, algorithm) {
+			last = append(last, algorithm)
+		} else {
+			first = append(first, algorithm)
+		}
+	}
+	return append(first, last...)
+}
+
+// knowsType reports whether a key is known whose type, certified or not, is the algorithm's.
+func knowsType(entries []knownHost, algorithm string) bool {
+	base := strings.TrimSuffix(algorithm, certSuffix)
 	switch base {
 	case ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSASHA512:
 		base = ssh.KeyAlgoRSA
 	}
-	entries := k.known
-	if len(entries) == 0 {
-		entries = k.plain
-	}
-	return slices.ContainsFunc(entries, func(entry knownHost) bool {
-		if isCert {
-			return entry.marker == markerCA
+	for i := range entries {
+		if entries[i].marker == "" && strings.TrimSuffix(entries[i].key.Type(), "@openssh.com") == strings.TrimSuffix(base, "@openssh.com") {
+			status, _ := lookup(entries, entries[i].key)
+			return status == hostKeyOK // else it is revoked
 		}
-		return entry.marker == "" && entry.key.Type() == base
-	})
+	}
+	return false
+}
+
+func hasAuthority(entries []knownHost) bool {
+	return slices.ContainsFunc(entries, func(entry knownHost) bool { return entry.marker == markerCA })
 }
 
 // check is the ssh.HostKeyCallback. A refused key is a *TextError; the lines that explain it have
 // been logged.
 func (k *hostKeyChecker) check(_ string, _ net.Addr, key ssh.PublicKey) error {
-	if k.cfg.hostKey != nil {
-		if sameKey(k.cfg.hostKey, key) {
+	if k.accepted != nil && sameKey(k.accepted, key) {
+		return nil
+	}
+	if err := k.decide(key); err != nil {
+		return err
+	}
+	k.accepted = key
+	return nil
+}
+
+var errHostKey = &TextError{Text: textHostKeyFailed, Err: errAuthentication}
+
+// decide asks, in this order: the connection that this one joins, the files of revoked keys, localhost's
+// exception, and known_hosts.
+func (k *hostKeyChecker) decide(key ssh.PublicKey) error {
+	cfg := k.cfg
+	if cfg.hostKey != nil {
+		if sameKey(cfg.hostKey, key) {
 			return nil
 		}
-		return &TextError{Text: textHostKeyFailed, Err: errAuthentication}
+		return errHostKey
 	}
+	if tooShort(cfg, key) {
+		return &TextError{Text: "Bad server host key: Invalid key length", Err: errAuthentication}
+	}
+	if k.inRevokedFiles(key) {
+		return errHostKey
+	}
+	if cfg.NoHostAuthenticationForLocalhost && cfg.HostKeyAlias == "" && net.ParseIP(cfg.Addr).IsLoopback() {
+		cfg.Logf(1, "Forcing accepting of host key for loopback/localhost.")
+		return nil
+	}
+	more, err := k.runKnownHostsCommand("HOSTNAME", k.host.name, key)
+	if err != nil {
+		return err
+	}
+	k.host.entries = append(k.host.entries, more...)
+	return k.verify(&k.host, key)
+}
+
+// verify is check_host_key for one name. A certificate that no authority for the name has signed, or that is
+// invalid, is tried as the plain key in it.
+func (k *hostKeyChecker) verify(at *knownName, key ssh.PublicKey) error {
 	if cert, ok := key.(*ssh.Certificate); ok {
-		done, err := k.checkCertificate(cert)
-		if done || err != nil {
+		if settled, err := k.verifyCertificate(at, cert); settled {
 			return err
 		}
 		k.cfg.Logf(1, "No matching CA found. Retry with plain key")
 		key = cert.Key
 	}
-	status, found := lookup(k.known, key)
-	switch status {
-	case hostKeyOK:
-		k.cfg.Logf(1, "Host '%s' is known and matches the %s host key.", k.name, keyTypeName(key))
+	status, found := lookup(at.entries, key)
+	switch {
+	case status == hostKeyOK:
+		k.cfg.Logf(1, "Host '%s' is known and matches the %s host key.", at.name, keyTypeName(key))
 		k.cfg.Logf(1, "Found key in %s:%d", found.file, found.line)
+		k.vouches = at == &k.host && !found.command && !slices.Contains(k.cfg.GlobalKnownHostsFile, found.file)
+		k.showArt(key)
 		return nil
-	case hostKeyRevoked:
-		return k.revoked(key)
-	case hostKeyDiffers:
+	case status == hostKeyRevoked:
+		return k.revoked(at.name, key)
+	case at != &k.host:
+		return errHostKey // tried quietly
+	case status == hostKeyDiffers:
 		return k.differs(key, found)
-	}
-	if status, found := lookup(k.plain, key); status == hostKeyOK {
-		k.cfg.Logf(1, "found matching key w/out port in %s:%d", found.file, found.line)
+	case k.verifyPortless(at, key):
 		return nil
+	case k.readOnly():
+		return errHostKey
 	}
 	return k.unknown(key)
+}
+
+// verifyPortless reports whether the host is known without its port.
+func (k *hostKeyChecker) verifyPortless(at *knownName, key ssh.PublicKey) bool {
+	if at.portless == nil {
+		return false
+	}
+	k.cfg.Logf(1, "checking without port identifier")
+	if k.verify(at.portless, key) != nil {
+		return false
+	}
+	k.cfg.Logf(1, "found matching key w/out port")
+	return true
+}
+
+// readOnly reports whether new hosts can't be remembered, and are refused for that: there is no file of the
+// user's, or the name would make a line that says more than it should.
+func (k *hostKeyChecker) readOnly() bool {
+	return len(k.cfg.UserKnownHostsFile) == 0 || strings.ContainsAny(k.cfg.Host, `@?*#[]|'"\`)
 }
 
 // lookup returns what the lines say of a plain key, and the line that says it. Any line with another
@@ -167,16 +266,16 @@ func lookup(entries []knownHost, key ssh.PublicKey) (hostKeyStatus, *knownHost) 
 	return status, found
 }
 
-// checkCertificate reports whether the certificate settles the matter: signed by an authority for
-// this host and valid, or revoked. Else its plain key is tried, as OpenSSH does.
-func (k *hostKeyChecker) checkCertificate(cert *ssh.Certificate) (done bool, err error) {
+// verifyCertificate reports whether the certificate settles the matter: signed by an authority for
+// the name and valid, or revoked.
+func (k *hostKeyChecker) verifyCertificate(at *knownName, cert *ssh.Certificate) (settled bool, err error) {
 	authority := (*knownHost)(nil)
-	for i := range k.known {
-		entry := &k.known[i]
+	for i := range at.entries {
+		entry := &at.entries[i]
 		switch entry.marker {
 		case markerRevoked:
 			if sameKey(entry.key, cert.SignatureKey) || sameKey(entry.key, cert.Key) {
-				return true, k.revoked(cert)
+				return true, k.revoked(at.name, cert)
 			}
 		case markerCA:
 			if authority == nil && sameKey(entry.key, cert.SignatureKey) {
@@ -185,80 +284,64 @@ func (k *hostKeyChecker) checkCertificate(cert *ssh.Certificate) (done bool, err
 		}
 	}
 	if authority == nil {
-		return false, nil
+		return k.verifyPortless(at, cert), nil
 	}
-	host := k.cfg.HostKeyAlias
-	if host == "" {
-		host = strings.ToLower(k.cfg.Host)
-	}
-	if cert.CertType != ssh.HostCert {
-		k.cfg.Logf(-1, "Certificate invalid: not a host certificate")
-		return false, nil
-	}
-	if err := new(ssh.CertChecker).CheckCert(host, cert); err != nil {
-		k.cfg.Logf(-1, "%s", printable(strings.TrimPrefix(err.Error(), "ssh: ")))
-		return false, nil
-	}
+	k.cfg.Logf(1, "Host '%s' is known and matches the %s host certificate.", at.name, keyTypeName(cert))
 	k.cfg.Logf(1, "Found CA key in %s:%d", authority.file, authority.line)
+	if reason := k.certificateFault(cert); reason != "" {
+		k.errorLines(reason)
+		return false, nil
+	}
+	k.showArt(cert)
 	return true, nil
 }
 
-// revoked refuses a key that a file marks as revoked, unless checking is off.
-func (k *hostKeyChecker) revoked(key ssh.PublicKey) error {
-	k.errorLines(
-		warningRule,
-		"@       WARNING: REVOKED HOST KEY DETECTED!               @",
-		warningRule,
-		fmt.Sprintf("The %s host key for %s is marked as revoked.", keyTypeName(key), k.name),
-		"This could mean that a stolen key is being used to",
-		"impersonate this host.",
-	)
-	if k.strict == strictOff {
-		return k.letThrough()
+// certificateFault says why a certificate isn't valid for the host, in OpenSSH's words (sshkey.c,
+// sshkey_cert_check_host); "" when it is.
+func (k *hostKeyChecker) certificateFault(cert *ssh.Certificate) string {
+	now := uint64(time.Now().Unix())
+	host := k.cfg.promptHost()
+	switch {
+	case cert.CertType != ssh.HostCert:
+		return "Certificate invalid: not a host certificate"
+	case now < cert.ValidAfter:
+		return "Certificate invalid: not yet valid"
+	case cert.ValidBefore != ssh.CertTimeInfinity && now >= cert.ValidBefore:
+		return "Certificate invalid: expired"
+	case len(cert.ValidPrincipals) > 0 && !slices.Contains(cert.ValidPrincipals, host):
+		return "Certificate invalid: name is not a listed principal"
+	case len(cert.CriticalOptions) > 0:
+		return "Certificate contains unsupported critical options(s)"
+	case len(k.cfg.CASignatureAlgorithms) > 0 && !slices.Contains(k.cfg.CASignatureAlgorithms, cert.Signature.Format):
+		return "Certificate signed with disallowed algorithm"
 	}
-	k.errorLines(fmt.Sprintf("%s host key for %s was revoked and you have requested strict checking.", keyTypeName(key), k.name))
-	return &TextError{Text: textHostKeyFailed}
-}
-
-// differs refuses a key other than the known one, unless checking is off.
-func (k *hostKeyChecker) differs(key ssh.PublicKey, found *knownHost) error {
-	k.errorLines(
-		warningRule,
-		"@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @",
-		warningRule,
-		"IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!",
-		"Someone could be eavesdropping on you right now (man-in-the-middle attack)!",
-		"It is also possible that a host key has just been changed.",
-		fmt.Sprintf("The fingerprint for the %s key sent by the remote host is\n%s.", keyTypeName(key), ssh.FingerprintSHA256(key)),
-		"Please contact your system administrator.",
-	)
-	if len(k.cfg.UserKnownHostsFile) > 0 {
-		k.errorLines(fmt.Sprintf("Add correct host key in %s to get rid of this message.", k.cfg.UserKnownHostsFile[0]))
+	if err := new(ssh.CertChecker).CheckCert(host, cert); err != nil { // the signature, above all
+		return printable(strings.TrimPrefix(err.Error(), "ssh: "))
 	}
-	k.errorLines(
-		fmt.Sprintf("Offending %s key in %s:%d", keyTypeName(found.key), found.file, found.line),
-		"  remove with:",
-		fmt.Sprintf("  ssh-keygen -f %q -R %q", found.file, k.name),
-	)
-	if k.strict == strictOff {
-		return k.letThrough()
-	}
-	k.errorLines(fmt.Sprintf("Host key for %s has changed and you have requested strict checking.", k.name))
-	return &TextError{Text: textHostKeyFailed}
+	return ""
 }
 
 // letThrough goes on with an unproven node and takes away what it could steal.
 func (k *hostKeyChecker) letThrough() error {
 	k.changed = true
+	cancelled := false
 	disable := func(what string, enabled *bool) {
 		if *enabled {
-			*enabled = false
+			*enabled, cancelled = false, true
 			k.errorLines(what + " is disabled to avoid man-in-the-middle attacks.")
 		}
 	}
 	disable("Password authentication", &k.cfg.PasswordAuthentication)
 	disable("Keyboard-interactive authentication", &k.cfg.KbdInteractiveAuthentication)
 	disable("Agent forwarding", &k.cfg.ForwardAgent)
+	disable("X11 forwarding", &k.cfg.ForwardX11)
+	disable("Port forwarding", &k.cfg.PortForwarding)
+	if k.cfg.updatesHostKeys() {
+		k.errorLines("UpdateHostkeys is disabled because the host key is not trusted.")
+	}
+	if k.cfg.ExitOnForwardFailure && cancelled {
+		return &TextError{Text: "Error: forwarding disabled due to host key check failure", Err: errAuthentication}
+	}
 	return nil
 }
 
@@ -266,16 +349,17 @@ func (k *hostKeyChecker) letThrough() error {
 func (k *hostKeyChecker) unknown(key ssh.PublicKey) error {
 	switch k.strict {
 	case strictYes:
-		k.errorLines(fmt.Sprintf("No %s host key is known for %s and you have requested strict checking.", keyTypeName(key), k.name))
-		return &TextError{Text: textHostKeyFailed}
+		k.errorLines(fmt.Sprintf("No %s host key is known for %s and you have requested strict checking.", keyTypeName(key), k.host.name))
+		return errHostKey
 	case strictAsk:
 		accepted, err := k.ask(key)
 		if err != nil {
 			return err
 		}
 		if !accepted {
-			return &TextError{Text: textHostKeyFailed}
+			return errHostKey
 		}
+		k.vouches = true
 	}
 	k.remember(key)
 	return nil
@@ -283,16 +367,13 @@ func (k *hostKeyChecker) unknown(key ssh.PublicKey) error {
 
 // remember adds the key to the first user file. Failing to is worth a line, not the connection.
 func (k *hostKeyChecker) remember(key ssh.PublicKey) {
-	if len(k.cfg.UserKnownHostsFile) == 0 {
-		return
-	}
 	file := k.cfg.UserKnownHostsFile[0]
-	if err := appendKnownHost(file, k.name, key, k.cfg.HashKnownHosts); err != nil {
+	if err := appendKnownHost(file, k.host.name, key, k.cfg.HashKnownHosts); err != nil {
 		k.cfg.Logf(1, "known hosts: %v", err)
 		k.cfg.Logf(0, "Failed to add the host to the list of known hosts (%s).", file)
 		return
 	}
-	k.cfg.Logf(0, "Warning: Permanently added '%s' (%s) to the list of known hosts.", k.name, keyTypeName(key))
+	k.cfg.Logf(0, "Warning: Permanently added '%s' (%s) to the list of known hosts.", k.host.name, keyTypeName(key))
 }
 
 // ask puts OpenSSH's question. Without anybody to ask the answer is no, and nothing is printed.
@@ -300,14 +381,18 @@ func (k *hostKeyChecker) ask(key ssh.PublicKey) (bool, error) {
 	if k.cfg.BatchMode {
 		return false, nil
 	}
-	fingerprint := ssh.FingerprintSHA256(key)
+	fingerprint := k.cfg.fingerprint(key)
 	prompt := k.question(key, fingerprint)
 	for {
 		answer, err := k.cfg.Prompt.Question(k.ctx, prompt)
 		if err != nil {
 			return false, err
 		}
-		answer, _, _ = strings.Cut(strings.TrimLeft(answer, " \t"), " ")
+		if word := strings.FieldsFunc(answer, isBlank); len(word) > 0 {
+			answer = word[0]
+		} else {
+			answer = ""
+		}
 		switch {
 		case answer == "" || strings.EqualFold(answer, "no"):
 			return false, nil
@@ -318,44 +403,7 @@ func (k *hostKeyChecker) ask(key ssh.PublicKey) (bool, error) {
 	}
 }
 
-// question is the text that sshpass, Ansible's askpass and mitogen recognise.
-func (k *hostKeyChecker) question(key ssh.PublicKey, fingerprint string) string {
-	address := "<no hostip for proxy command>"
-	if k.cfg.Addr != "" {
-		address = hostPort(k.cfg.Addr, k.cfg.Port)
-	}
-	return fmt.Sprintf("The authenticity of host '%s (%s)' can't be established.\n", k.name, address) +
-		fmt.Sprintf("%s key fingerprint is %s.\n", keyTypeName(key), fingerprint) +
-		k.otherNames(key) +
-		"Are you sure you want to continue connecting (yes/no/[fingerprint])? "
-}
-
-// maxOtherNames is how many other names OpenSSH lists before it says that there are more.
-const maxOtherNames = 8
-
-// otherNames tells under which other names the same key is known.
-func (k *hostKeyChecker) otherNames(key ssh.PublicKey) string {
-	var names []string
-	scanKnownHosts(k.files(), func(entry *knownHost) bool {
-		if entry.marker == "" && sameKey(entry.key, key) {
-			name := entry.names
-			if strings.HasPrefix(name, hashMagic) {
-				name = "[hashed name]"
-			}
-			names = append(names, fmt.Sprintf("    %s:%d: %s\n", entry.file, entry.line, printable(name)))
-		}
-		return true
-	})
-	if len(names) == 0 {
-		return "This key is not known by any other names.\n"
-	}
-	more := ""
-	if n := len(names) - maxOtherNames; n > 0 {
-		names = names[:maxOtherNames]
-		more = fmt.Sprintf("    (%d additional names omitted)\n", n)
-	}
-	return "This host key is known by the following other names/addresses:\n" + strings.Join(names, "") + more
-}
+func isBlank(r rune) bool { return r == ' ' || r == '\t' }
 
 // errorLines logs each line at the level of errors.
 func (k *hostKeyChecker) errorLines(lines ...string) {
@@ -364,33 +412,7 @@ func (k *hostKeyChecker) errorLines(lines ...string) {
 	}
 }
 
-// warningRule frames OpenSSH's warnings.
-const warningRule = "@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@"
-
+// sameKey reports whether two keys are the same, as certificates as well where they are some.
 func sameKey(a, b ssh.PublicKey) bool {
 	return a.Type() == b.Type() && string(a.Marshal()) == string(b.Marshal())
-}
-
-// keyTypeName is OpenSSH's short name of a key's type (sshkey.c, sshkey_type).
-func keyTypeName(key ssh.PublicKey) string {
-	base, isCert := strings.CutSuffix(key.Type(), certSuffix)
-	name, ok := keyTypeNames[strings.TrimSuffix(base, "@openssh.com")]
-	if !ok {
-		name = "unknown"
-	}
-	if isCert {
-		name += "-CERT"
-	}
-	return name
-}
-
-var keyTypeNames = map[string]string{
-	"ssh-rsa":                "RSA",
-	"ssh-dss":                "DSA",
-	"ssh-ed25519":            "ED25519",
-	"ecdsa-sha2-nistp256":    "ECDSA",
-	"ecdsa-sha2-nistp384":    "ECDSA",
-	"ecdsa-sha2-nistp521":    "ECDSA",
-	"sk-ssh-ed25519":         "ED25519-SK",
-	"sk-ecdsa-sha2-nistp256": "ECDSA-SK",
 }

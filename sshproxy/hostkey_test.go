@@ -64,6 +64,40 @@ func TestHostKeyWordsAreStock(t *testing.T) {
 	_, other := newSigner(t, "ed25519")
 	_, rsaKey := newSigner(t, "rsa")
 	wrong, wrongType := string(ssh.MarshalAuthorizedKey(other)), string(ssh.MarshalAuthorizedKey(rsaKey))
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	writeFile(t, path("empty"), "# nothing\n\n", 0o600)
+	writeFile(t, path("revoked"), wrong+right, 0o600)
+	writeFile(t, path("unreadable"), wrong+"ssh-ed25519\n", 0o600)
+	writeFile(t, path("broken"), "SSHKRL\n\x00\x00\x00\x00\x02", 0o600)
+	if out, err := exec.Command("ssh-keygen", "-q", "-k", "-f", path("krl"), path("revoked")).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	writeFile(t, path("hashed"), "node "+right, 0o600)
+	if out, err := exec.Command("ssh-keygen", "-q", "-H", "-f", path("hashed")).CombinedOutput(); err != nil {
+		t.Fatalf("ssh-keygen: %v: %s", err, out)
+	}
+	hashed, err := os.ReadFile(path("hashed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path("global"), "node "+wrong, 0o600)
+	writeFile(t, path("tells"), "#!/bin/sh\ncase $1 in ORDER|HOSTNAME) echo \"$2 $3\" ;; esac\n", 0o700)
+	writeFile(t, path("fails"), "#!/bin/sh\nexit 3\n", 0o700)
+	writeFile(t, path("dies"), "#!/bin/sh\nkill -9 $$\n", 0o700)
+	command := func(words ...string) ([]string, func(*Config)) {
+		return []string{"KnownHostsCommand=" + joinWords(words)}, func(c *Config) { c.KnownHostsCommand = words }
+	}
+	revokedBy := func(name string) ([]string, func(*Config)) {
+		return []string{"RevokedHostKeys=" + path(name)}, func(c *Config) { c.RevokedHostKeys = []string{path(name)} }
+	}
+	type both struct {
+		stock []string
+		ours  func(*Config)
+	}
+	with := func(stock []string, ours func(*Config)) both { return both{stock, ours} }
+	forwards := both{[]string{"LocalForward=127.0.0.1:1 x:1", "ForwardAgent=yes", "UpdateHostKeys=yes"},
+		func(c *Config) { c.PortForwarding, c.ForwardAgent, c.UpdateHostKeys = true, true, "yes" }}
 	tests := []struct {
 		name   string
 		known  string
@@ -72,6 +106,7 @@ func TestHostKeyWordsAreStock(t *testing.T) {
 		alias  string
 		fails  bool
 		adds   bool
+		both
 	}{
 		{name: "known", known: "node " + right, strict: "yes"},
 		{name: "new, yes", strict: "yes", fails: true},
@@ -93,13 +128,42 @@ func TestHostKeyWordsAreStock(t *testing.T) {
 		{name: "revoked", known: "node " + right + "@revoked * " + right, strict: "yes", fails: true},
 		{name: "revoked, no", known: "node " + right + "@revoked * " + right, strict: "no"},
 		{name: "negated", known: "*,!node " + right, strict: "yes", fails: true},
+		{name: "hashed", known: string(hashed), strict: "yes"},
+		{name: "revoked without the port", known: "@revoked node " + right, strict: "yes", port: 2222, fails: true},
+		{name: "revoked without the port, no", known: "@revoked node " + right, strict: "no", port: 2222},
+		{name: "file of revoked keys", known: "node " + right, strict: "yes", fails: true, both: with(revokedBy("revoked"))},
+		{name: "file of revoked keys, no", known: "node " + right, strict: "no", fails: true, both: with(revokedBy("revoked"))},
+		{name: "revocation list", known: "node " + right, strict: "yes", fails: true, both: with(revokedBy("krl"))},
+		{name: "empty file of revoked keys", known: "node " + right, strict: "yes", both: with(revokedBy("empty"))},
+		{name: "no file of revoked keys", known: "node " + right, strict: "yes", fails: true, both: with(revokedBy("missing"))},
+		{name: "other than keys in it", known: "node " + right, strict: "yes", fails: true, both: with(revokedBy("unreadable"))},
+		{name: "command knows", strict: "yes", both: with(command(path("tells"), "%I", "%H", strings.TrimSpace(right)))},
+		{name: "command knows the key told", strict: "yes", both: with(command(path("tells"), "%I", "%H", "%t %K"))},
+		{name: "command knows another", strict: "yes", both: with(command(path("tells"), "%I", "x%%%H", strings.TrimSpace(right))), fails: true},
+		{name: "command knows a changed one", strict: "no", both: with(command(path("tells"), "%I", "%H", strings.TrimSpace(wrong)))},
+		{name: "command fails", known: "node " + right, strict: "no", both: with(command(path("fails"), "a b", "c")), fails: true},
+		{name: "command dies", known: "node " + right, strict: "yes", both: with(command(path("dies"))), fails: true},
+		{name: "command isn't there", known: "node " + right, strict: "yes", both: with(command(path("missing")))},
+		{name: "command is no program", known: "node " + right, strict: "yes", both: with(command(path("empty"))), fails: true},
+		{name: "two files", strict: "yes", both: both{[]string{"GlobalKnownHostsFile=" + path("global")},
+			func(c *Config) { c.GlobalKnownHostsFile = []string{path("global")} }}, fails: true},
+		{name: "no user file", strict: "no", both: both{[]string{"UserKnownHostsFile=none"}, func(c *Config) { c.UserKnownHostsFile = nil }}, fails: true},
+		{name: "null device", strict: "accept-new", both: both{[]string{"UserKnownHostsFile=/dev/null"}, func(c *Config) { c.UserKnownHostsFile = []string{"/dev/null"} }}},
+		{name: "file that can't be written", strict: "accept-new", both: both{[]string{"UserKnownHostsFile=/dev/null/x"}, func(c *Config) { c.UserKnownHostsFile = []string{"/dev/null/x"} }}},
+		{name: "picture of a known key", known: "node " + right, strict: "yes", both: both{[]string{"VisualHostKey=yes"}, func(c *Config) { c.VisualHostKey = true }}},
+		{name: "picture by MD5", known: "node " + right, strict: "yes", both: both{[]string{"VisualHostKey=yes", "FingerprintHash=md5"},
+			func(c *Config) { c.VisualHostKey, c.FingerprintHash = true, hashMD5 }}},
+		{name: "changed, MD5", known: "node " + wrong, strict: "yes", both: both{[]string{"FingerprintHash=md5"}, func(c *Config) { c.FingerprintHash = hashMD5 }}, fails: true},
+		{name: "changed, no, forwards", known: "node " + wrong, strict: "no", both: forwards},
+		{name: "changed, no, forwards wanted", known: "node " + wrong, strict: "no", fails: true, both: both{append(forwards.stock, "ExitOnForwardFailure=yes"),
+			func(c *Config) { forwards.ours(c); c.ExitOnForwardFailure = true }}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "known_hosts")
 			port := max(tt.port, defaultPort)
 			writeFile(t, file, tt.known, 0o600)
-			options := []string{"BatchMode=yes", "UserKnownHostsFile=" + file, "StrictHostKeyChecking=" + tt.strict, fmt.Sprintf("Port=%d", port)}
+			options := append(slices.Clone(tt.stock), "BatchMode=yes", "UserKnownHostsFile="+file, "StrictHostKeyChecking="+tt.strict, fmt.Sprintf("Port=%d", port))
 			if tt.alias != "" {
 				options = append(options, "HostKeyAlias="+tt.alias)
 			}
@@ -111,14 +175,20 @@ func TestHostKeyWordsAreStock(t *testing.T) {
 			cfg := n.clientConfig(&log)
 			cfg.UserKnownHostsFile, cfg.StrictHostKeyChecking = []string{file}, tt.strict
 			cfg.Port, cfg.HostKeyAlias, cfg.BatchMode = tt.port, tt.alias, true
+			if tt.ours != nil {
+				tt.ours(&cfg)
+			}
 			cfg = cfg.withDefaults()
 			checker := newHostKeyChecker(t.Context(), &cfg)
-			err := checker.check("", nil, key)
+			_, err := checker.algorithms()
+			if err == nil {
+				err = checker.check("", nil, key)
+			}
 			got := log.text()
 			if err != nil {
 				got = strings.TrimSpace(got + "\n" + err.Error())
 			}
-			if checker.changed != (strings.Contains(want, "@@@") && err == nil) {
+			if err == nil && checker.changed != strings.Contains(want, "@@@") {
 				t.Errorf("changed: %v", checker.changed)
 			}
 			if (err != nil) != tt.fails {

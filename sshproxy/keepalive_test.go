@@ -3,6 +3,7 @@ package sshproxy
 import (
 	"errors"
 	"net"
+	"os"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -34,7 +35,7 @@ func (q *quietServer) start(t *testing.T, cfg Config) *Client {
 	config.AddHostKey(signer)
 	ours, theirs := bufferedPipe(t, q.delay)
 	go q.serve(theirs, config)
-	cfg.User, cfg.Host, cfg.StrictHostKeyChecking = "u", "node", "no"
+	cfg.User, cfg.Host, cfg.UserKnownHostsFile, cfg.StrictHostKeyChecking = "u", "node", []string{os.DevNull}, "no"
 	c, err := NewClient(t.Context(), ours, cfg)
 	if err != nil {
 		t.Fatal(err)

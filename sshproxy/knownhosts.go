@@ -4,15 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -35,6 +30,8 @@ type knownHost struct {
 	marker string // "", markerCA or markerRevoked
 	names  string // as written: patterns, or one hashed name
 	key    ssh.PublicKey
+
+	command bool // of KnownHostsCommand's output
 }
 
 // knownHostsName returns the name under which a host is looked up and written: the alias as it is,
@@ -186,42 +183,4 @@ func scanKnownHostsReader(r io.Reader, file string, visit func(*knownHost) bool)
 		}
 	}
 	return true
-}
-
-// appendKnownHost writes a new line to file, making it and its directory when missing. One write on
-// a descriptor opened for append: clients that learn hosts at once do not mix their lines.
-func appendKnownHost(file, name string, key ssh.PublicKey, hashed bool) error {
-	if hashed {
-		salt := make([]byte, sha1.Size)
-		if _, err := rand.Read(salt); err != nil {
-			return err
-		}
-		enc := base64.StdEncoding
-		name = hashMagic + enc.EncodeToString(salt) + "|" + enc.EncodeToString(hashName(salt, name))
-	}
-	line := fmt.Appendf(nil, "%s %s %s\n", name, key.Type(), base64.StdEncoding.EncodeToString(key.Marshal()))
-
-	if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	if endsInMidLine(f) {
-		line = append([]byte("\n"), line...)
-	}
-	_, err = f.Write(line)
-	return errors.Join(err, f.Close())
-}
-
-// endsInMidLine reports whether the file's last byte is not a newline, as hand-edited files have it.
-func endsInMidLine(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return false
-	}
-	var last [1]byte
-	_, err = f.ReadAt(last[:], info.Size()-1)
-	return err == nil && last[0] != '\n'
 }

@@ -3,6 +3,7 @@ package sshproxy
 import (
 	"io"
 	"net"
+	"os"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -22,7 +23,7 @@ func serveSession(t *testing.T, h func(ch ssh.Channel, reqs <-chan *ssh.Request)
 	ours, theirs := tcpPair(t)
 	finished := make(chan struct{})
 	go func() { defer close(finished); serveOne(t, theirs, config, h) }()
-	c, err := NewClient(testContext(t), ours, Config{User: "u", Host: "node", StrictHostKeyChecking: "no"})
+	c, err := NewClient(testContext(t), ours, Config{User: "u", Host: "node", UserKnownHostsFile: []string{os.DevNull}, StrictHostKeyChecking: "no"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +154,7 @@ func TestUnaskedAgentChannelIsRefused(t *testing.T) {
 		}
 		refusals <- reasons
 	}()
-	c, err := NewClient(testContext(t), ours, Config{User: "u", Host: "node", StrictHostKeyChecking: "no", Logf: log.logf})
+	c, err := NewClient(testContext(t), ours, Config{User: "u", Host: "node", UserKnownHostsFile: []string{os.DevNull}, StrictHostKeyChecking: "no", Logf: log.logf})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +164,7 @@ func TestUnaskedAgentChannelIsRefused(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	want := "Warning: ssh server tried agent forwarding.\nWarning: this is probably a break-in attempt by a malicious server."
-	if log.text() != want {
-		t.Errorf("log %q", log.text())
+	if log.news() != want {
+		t.Errorf("log %q", log.news())
 	}
 }

@@ -199,6 +199,17 @@ func (l *logBook) text() string {
 	return strings.Join(l.lines, "\n")
 }
 
+// news is text without the lines about hosts that were new.
+func (l *logBook) news() string {
+	var lines []string
+	for line := range strings.SplitSeq(l.text(), "\n") {
+		if !strings.HasPrefix(line, "Warning: Permanently added '") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 func (l *logBook) debugText() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

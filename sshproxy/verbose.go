@@ -34,20 +34,21 @@ func sayDirection(cfg *Config, direction string, chosen ssh.DirectionAlgorithms)
 // sayHostKey shows what the server has shown (sshconnect.c, verify_host_key). A certificate's fingerprint is that
 // of the key in it.
 func sayHostKey(cfg *Config, key ssh.PublicKey) {
-	name := key.Type()
-	if cert, ok := key.(*ssh.Certificate); ok {
-		key = cert.Key
-	}
-	cfg.Logf(1, "Server host key: %s %s", name, ssh.FingerprintSHA256(key))
+	cfg.Logf(1, "Server host key: %s %s", key.Type(), cfg.fingerprint(key))
 }
 
 // sayAuthenticated ends the log of a handshake (sshconnect2.c, ssh_userauth2). OpenSSH has the line at VERBOSE.
 func sayAuthenticated(cfg *Config, method string) {
-	switch {
-	case !cfg.Verbose:
-	case cfg.Addr == "":
-		cfg.Logf(0, "Authenticated to %s (via proxy) using %q.", cfg.Host, method)
-	default:
-		cfg.Logf(0, "Authenticated to %s ([%s]:%d) using %q.", cfg.Host, cfg.Addr, cfg.Port, method)
+	if cfg.Addr == "" {
+		cfg.verbosef("Authenticated to %s (via proxy) using %q.", cfg.Host, method)
+		return
+	}
+	cfg.verbosef("Authenticated to %s ([%s]:%d) using %q.", cfg.Host, cfg.Addr, cfg.Port, method)
+}
+
+// verbosef logs a line that OpenSSH has at VERBOSE.
+func (cfg *Config) verbosef(format string, args ...any) {
+	if cfg.Verbose {
+		cfg.Logf(0, format, args...)
 	}
 }

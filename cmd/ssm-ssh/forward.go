@@ -95,7 +95,7 @@ func (c *caller) forwardFailed(fwd sshproxy.Forward, err error) error {
 	default:
 		text = "Warning: " + text
 	}
-	c.log.Logf(0, "%s", text)
+	c.log.lines(0, text)
 	return nil
 }
 
@@ -147,7 +147,7 @@ func (c *caller) changeForwards(ctx context.Context, mux *sshproxy.MuxClient) (i
 	for _, fwd := range forwardsOf(c.opts) {
 		if c.opts.MuxCommand == sshopt.MuxCancel {
 			if err := mux.CancelForward(ctx, fwd); err != nil {
-				c.log.Logf(-1, "%v\nmuxclient: master cancel forward request failed", err)
+				c.log.lines(-1, err.Error()+"\nmuxclient: master cancel forward request failed")
 			}
 			continue
 		}

@@ -41,7 +41,8 @@ func newLogSink(opts *sshopt.Options) (*logSink, error) {
 	return s, nil
 }
 
-// Logf is the sink as the packages see it.
+// Logf is the sink as the packages see it. A line end within stays as it is, as in OpenSSH's texts of a
+// fingerprint: it is no line of the log by itself.
 func (s *logSink) Logf(level int, format string, args ...any) {
 	if !s.shows(level) {
 		return
@@ -57,13 +58,16 @@ func (s *logSink) Logf(level int, format string, args ...any) {
 		s.syslog.write(level, text)
 		return
 	}
-	var b strings.Builder
-	for line := range strings.SplitSeq(text, "\n") {
-		b.WriteString(prefix + strings.TrimRight(line, "\r") + "\r\n")
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	io.WriteString(s.w, b.String()) //nolint:errcheck // a closed stderr has nobody to tell
+	io.WriteString(s.w, prefix+text+"\r\n") //nolint:errcheck // a closed stderr has nobody to tell
+}
+
+// lines logs each line of a text by itself.
+func (s *logSink) lines(level int, text string) {
+	for line := range strings.SplitSeq(strings.TrimRight(text, "\r\n"), "\n") {
+		s.Logf(level, "%s", strings.TrimRight(line, "\r"))
+	}
 }
 
 // change makes the log say more or less and returns its new level.
@@ -91,7 +95,7 @@ func (s *logSink) notice(n sshopt.Notice) {
 		fmt.Fprintln(os.Stderr, n.Text)
 		return
 	}
-	s.Logf(n.Level, "%s", n.Text)
+	s.lines(n.Level, n.Text)
 }
 
 // say says a failure and returns its status. Usage texts go to stderr whatever log was asked for.
@@ -103,7 +107,7 @@ func (s *logSink) say(f failure) int {
 	case f.Quit:
 		fmt.Fprint(os.Stderr, strings.ReplaceAll(f.Text, "\n", "\r\n")+"\r\n")
 	default:
-		s.Logf(-1, "%s", f.Text)
+		s.lines(-1, f.Text)
 	}
 	return f.Code
 }

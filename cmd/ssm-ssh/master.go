@@ -41,6 +41,9 @@ func runMaster(ctx context.Context) int {
 		return exitError
 	}
 	spec.Options.ControlPath = spec.Path // also one that nobody named is where the journal says that we are
+	if spec.Options.UpdateHostKeys == "ask" {
+		spec.Options.UpdateHostKeys = "no" // nobody is there to be asked, as with ControlPersist (ssh.c, main)
+	}
 	log, err := newLogSink(spec.Options)
 	if err == nil {
 		err = serveMaster(ctx, parent, spec, log)

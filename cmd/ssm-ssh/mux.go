@@ -39,13 +39,13 @@ func (c *caller) throughMaster(ctx context.Context) (int, error) {
 			gone = err
 			continue
 		case errors.As(err, &refused):
-			c.log.Logf(-1, "%v", err)
+			c.log.lines(-1, err.Error())
 			c.disableSharing()
 			return 0, errUnshared
 		}
 		return status, err
 	}
-	c.log.Logf(-1, "%v", gone)
+	c.log.lines(-1, gone.Error())
 	c.disableSharing()
 	return 0, errUnshared
 }

@@ -31,8 +31,10 @@ func (c *caller) runOn(ctx context.Context, client *sshproxy.Client) (status int
 		err = errors.Join(err, client.Close()) // a node that doesn't answer would keep its channels open
 		forwarder.Close()
 	}()
-	if err := c.startForwards(forwarder); err != nil {
-		return 0, err
+	if !client.HostKeyChanged() { // it was said that there is none then
+		if err := c.startForwards(forwarder); err != nil {
+			return 0, err
+		}
 	}
 	others, err := c.serveOthers(ctx, client, forwarder)
 	if err != nil {
@@ -78,6 +80,7 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, forwar
 		return 0, openError(err)
 	}
 	defer session.Close()
+	client.SettleHostKeys(ctx)
 	streams, err := openStreams(c.std)
 	if err != nil {
 		return 0, err
