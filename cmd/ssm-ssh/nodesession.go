@@ -66,7 +66,7 @@ func openSessionOn(limit *connectLimit, node target.Target, opts *sshopt.Options
 func (s *nodeSession) open(limit *connectLimit, node target.Target, opts *sshopt.Options, logf report.Logf) (err error) {
 	ctx := limit.ctx
 	s.api, err = awsapi.New(ctx, awsapi.Options{
-		Region: node.Region, Profile: node.Profile, Endpoint: opts.SSMEndpoint, Target: opts.Host, Logf: logf,
+		Region: node.Region, Profile: node.Profile, Endpoint: opts.SSMEndpoint, Target: opts.Host, Pace: pace, Logf: logf,
 	})
 	if err != nil {
 		return err
@@ -76,7 +76,9 @@ func (s *nodeSession) open(limit *connectLimit, node target.Target, opts *sshopt
 		return err
 	}
 	logf(1, "SSM session %s started", s.session.ID)
-	s.channel, err = ssmchannel.Dial(ctx, ssmchannel.Session(s.session.Session), channelConfig(s.api, node, opts, logf))
+	cfg := channelConfig(s.api, node, opts, logf)
+	cfg.End = s.session.end
+	s.channel, err = ssmchannel.Dial(ctx, ssmchannel.Session(s.session.Session), cfg)
 	if err != nil {
 		return dialError(ctx, opts.Host, err)
 	}
@@ -109,18 +111,18 @@ func (s *nodeSession) leave() {
 	}
 }
 
-// close ends the data channel in order and then the session, as far as they were begun. TerminateSession
-// is called even when the channel's own end was seen: it costs one call, and a session that stays costs
-// the node a process.
+// close ends the session in order, as far as it was begun: what was written is acknowledged, the agent is
+// asked to terminate, TerminateSession is called (Config.End), the websocket is closed. That call is made
+// even when the session's end was seen: it costs one call, and a session that stays costs the node a
+// process.
 func (s *nodeSession) close() {
 	switch {
 	case s.port != nil:
 		s.port.Close() //nolint:errcheck // TerminateSession is what counts
 	case s.channel != nil:
 		s.channel.Close() //nolint:errcheck // as above
-	}
-	if s.session != nil {
-		s.session.end() //nolint:errcheck // said, and left to a reaper
+	case s.session != nil:
+		s.session.end()
 	}
 	if s.api != nil {
 		s.api.Close()

@@ -100,7 +100,7 @@ func reapInBackground(logf report.Logf) (finish func()) {
 // run ends what is stale, and looks again as long as there are intents that may become sessions yet.
 func (r *reaper) run(ctx context.Context, ending <-chan struct{}) {
 	defer r.close()
-	for again := true; again; {
+	for began, again := time.Now(), true; again && time.Since(began) < 2*intentLife; { // whatever the clock on the wall says
 		again = false
 		for result := range r.pass(ctx, notTried, ending) {
 			again = again || result.outcome == reapLater
@@ -117,8 +117,11 @@ func (r *reaper) run(ctx context.Context, ending <-chan struct{}) {
 	}
 }
 
-// notTried leaves out what has failed a short while ago.
-func notTried(it journal.Item) bool { return time.Since(it.Failed) > retryAfter }
+// notTried leaves out what has failed a short while ago. A failure to come is one before the clock was put back.
+func notTried(it journal.Item) bool {
+	since := time.Since(it.Failed)
+	return since > retryAfter || since < 0
+}
 
 // tell says in the background what came of a session: to the user only that one is left.
 func (r *reaper) tell(result reaped) {
@@ -258,7 +261,7 @@ func endAs(ctx context.Context, api *awsapi.Client, record journal.Record) (stri
 func (r *reaper) client(ctx context.Context, who candidate, record journal.Record) (*awsapi.Client, error) {
 	c, known := r.clients[who]
 	if !known {
-		c.Client, c.err = awsapi.New(ctx, awsapi.Options{Region: who.region, Endpoint: who.endpoint, Profile: who.profile, Logf: r.logf})
+		c.Client, c.err = awsapi.New(ctx, awsapi.Options{Region: who.region, Endpoint: who.endpoint, Profile: who.profile, Pace: pace, Logf: r.logf})
 		r.clients[who] = c
 	}
 	if c.err != nil {

@@ -107,8 +107,8 @@ func TestReaperEndsWhatIsStale(t *testing.T) {
 	if got := r.pass(always); len(got) != 0 {
 		t.Errorf("once more: %+v", got)
 	}
-	if err := living.end(); err != nil {
-		t.Error(err)
+	if living.end(); living.endErr != nil {
+		t.Error(living.endErr)
 	}
 	r.wantLeft(0, 0)
 }
@@ -116,16 +116,11 @@ func TestReaperEndsWhatIsStale(t *testing.T) {
 // Of an intent there is but the tag; a session of somebody else's on the same node is none of it.
 func TestReaperFindsASessionByItsTag(t *testing.T) {
 	r := newReaperRig(t)
-	tag := journal.NewTag()
-	identity, err := r.api.Identity(t.Context())
+	e, err := r.intend()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := r.journal.Begin(journal.Record{Tag: tag, Target: r.Targets()[0], Region: identity.Region,
-		Endpoint: identity.Endpoint, Account: accountOf(identity.AccessKeyID)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tag := e.Record().Tag
 	for _, reason := range []string{reasonPrefix + tag, reasonPrefix + journal.NewTag(), ""} {
 		if _, err := r.api.StartSession(t.Context(), awsapi.StartInput{Target: r.Targets()[0], Document: defaultDocument, Reason: reason}); err != nil {
 			t.Fatal(err)
@@ -154,6 +149,64 @@ func TestIntentThatBecameNoSession(t *testing.T) {
 	r.want(r.pass(notTried), reapLater, 0, 1) // it is looked for again without a pause
 	r.age(2 * intentLife)
 	r.want(r.pass(notTried), reapNone, 0, 0)
+}
+
+// TestNotTried: a session is let be for a while after a failure, also when the clock was put back since.
+func TestNotTried(t *testing.T) {
+	for since, want := range map[time.Duration]bool{time.Second: false, retryAfter + time.Second: true, -time.Hour: true} {
+		it := journal.Item{}
+		it.Failed = time.Now().Add(-since)
+		if got := notTried(it); got != want {
+			t.Errorf("failed %v ago: %v", since, got)
+		}
+	}
+}
+
+// TestReaperAndTheList: a session that was left behind without an id is ended though it is not listed at
+// once, nor on the first page; one whose StartSession is on its way is not touched.
+func TestReaperAndTheList(t *testing.T) {
+	const others = 60 // more than a page
+	r := newReaperRig(t)
+	left, err := r.intend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.startAs(left.Record().Tag)
+	for range others {
+		r.startAs("")
+	}
+	living, err := r.intend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer living.Release()
+	r.startAs(living.Record().Tag)
+	left.Release()
+	r.Faults().Set(lab.FaultSet{ListLagMillis: 3_600_000})
+	r.want(r.pass(notTried), reapLater, others+2, 2)
+	r.Faults().Clear()
+	r.want(r.pass(notTried), reapEnded, others+1, 1)
+	if got := r.pass(always); len(got) != 0 {
+		t.Errorf("once more: %+v", got)
+	}
+}
+
+// intend writes an intent.
+func (r *reaperRig) intend() (*journal.Entry, error) {
+	identity, err := r.api.Identity(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return r.journal.Begin(journal.Record{Tag: journal.NewTag(), Target: r.Targets()[0], Region: identity.Region,
+		Endpoint: identity.Endpoint, Account: accountOf(identity.AccessKeyID)})
+}
+
+// startAs starts a session with a tag, of which nobody hears.
+func (r *reaperRig) startAs(tag string) {
+	r.Helper()
+	if _, err := r.api.StartSession(r.Context(), awsapi.StartInput{Target: r.Targets()[0], Document: defaultDocument, Reason: reasonPrefix + tag}); err != nil {
+		r.Fatal(err)
+	}
 }
 
 // age makes the only record one that was found stale a while ago.

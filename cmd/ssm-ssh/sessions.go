@@ -108,7 +108,7 @@ func (v *sessionsVerb) fail(err error) {
 
 // api is the account that the flags and the environment name.
 func (v *sessionsVerb) api(ctx context.Context) (*awsapi.Client, error) {
-	return awsapi.New(ctx, awsapi.Options{Region: v.region, Profile: v.profile})
+	return awsapi.New(ctx, awsapi.Options{Region: v.region, Profile: v.profile, Pace: pace})
 }
 
 // kill terminates what the arguments name.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"ssm-ssh/internal/awsapi"
@@ -21,8 +22,9 @@ const (
 	// startGrace is how much longer its answer is waited for when the user has given up: to hear the id of
 	// a session is better than to have to look for it.
 	startGrace = 5 * time.Second
-	// terminateLimit bounds TerminateSession at the end.
-	terminateLimit = 5 * time.Second
+	// terminateLimit bounds the end of a session: TerminateSession (5 s), and the wait for its turn when
+	// hundreds end at the same time.
+	terminateLimit = time.Minute
 	// lookLimit bounds the search for a session that may have been started although its answer was lost.
 	// What isn't found then, a reaper looks for.
 	lookLimit = 2 * time.Second
@@ -40,6 +42,9 @@ type ssmSession struct {
 	tag   string
 	entry *journal.Entry // nil: the journal can't be written
 	logf  report.Logf
+
+	endOnce sync.Once
+	endErr  error // of end
 }
 
 // documentOf is the document that the session is of.
@@ -77,13 +82,15 @@ func startSession(limit *connectLimit, api *awsapi.Client, node target.Target, o
 	if host := remoteHost(opts); host != "" {
 		in.Parameters["host"] = []string{host}
 	}
-	s := &ssmSession{api: api, tag: journal.NewTag(), logf: logf}
-	in.Reason = reasonPrefix + s.tag
 	identity, err := api.Identity(ctx)
 	if err != nil {
 		logf(1, "%v", err) // StartSession will say so
 	}
+	var s *ssmSession
 	err = newTurns(limit, identity, opts, logf).take(func() error {
+		// Each attempt has a tag of its own: what one of them may have left is not the next one's.
+		s = &ssmSession{api: api, tag: journal.NewTag(), logf: logf}
+		in.Reason = reasonPrefix + s.tag
 		s.intend(identity, in, node, opts)
 		return s.start(ctx, in)
 	})
@@ -166,7 +173,7 @@ func (s *ssmSession) recover(err error, node string) error {
 		ids, lookErr := findSessions(ctx, s.api, node, s.tag)
 		if len(ids) > 0 {
 			s.ID = ids[0]
-			if s.end() != nil {
+			if s.end(); s.endErr != nil {
 				return err
 			}
 			return withHint(err, "the session that was started all the same is ended")
@@ -220,14 +227,17 @@ func ownerOf(id string) string {
 }
 
 // end calls TerminateSession, whatever became of the caller's context, and forgets the session when that
-// was answered.
-func (s *ssmSession) end() error {
+// was answered. Else the failure is said and the session left to a reaper. Only the first call does
+// anything.
+func (s *ssmSession) end() { s.endOnce.Do(func() { s.endErr = s.endNow() }) }
+
+func (s *ssmSession) endNow() error {
 	if err := terminate(s.api, s.ID); err != nil {
-		hint := "it ends at the idle time-out of the account's session preferences"
+		hint := "until the idle time-out of the account's session preferences"
 		if s.entry != nil {
-			hint = "the next start tries again; ssm-ssh sessions shows it"
+			hint = "for the next start to end; ssm-ssh sessions list shows it"
 		}
-		s.logf(-1, "ssm-ssh: %v", &report.Error{Op: "terminate session " + s.ID, Err: err, Hint: hint})
+		s.logf(-1, "ssm-ssh: %v; SSM session %s is left, %s", err, s.ID, hint)
 		s.release()
 		return err
 	}

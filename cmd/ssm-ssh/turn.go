@@ -18,8 +18,14 @@ import (
 	"ssm-ssh/internal/sshopt"
 )
 
-// nodePause is the time between two tries to reach a node that is not connected, before jitter.
-const nodePause = 4 * time.Second
+const (
+	// nodePause is the time between two tries to reach a node that is not connected, before jitter.
+	nodePause = 4 * time.Second
+	// failurePause is the time before the next try when the service has failed, before jitter, and
+	// failuresAtMost how many such failures of one start are passed over.
+	failurePause   = time.Second
+	failuresAtMost = 2
+)
 
 // errQueueTimeout ends the wait for a turn.
 var errQueueTimeout = errors.New("SSMQueueTimeout is over")
@@ -79,17 +85,24 @@ type turns struct {
 	logf     report.Logf
 
 	nodeLimit time.Time // the end of the latter, once it has begun
+	failures  int       // of the service
 }
 
 // newTurns returns the turns of an account's API.
 func newTurns(limit *connectLimit, identity awsapi.Identity, opts *sshopt.Options, logf report.Logf) *turns {
-	return &turns{limit: limit, governor: governor.At(pacePath(identity)), host: opts.Host,
+	return &turns{limit: limit, governor: governor.At(pacePath(identity, "StartSession")), host: opts.Host,
 		queue: opts.SSMQueueTimeout, node: max(opts.SSMWait, opts.ConnectTimeout), logf: logf}
 }
 
-// pacePath is the file of a rate, beside the journal. The service counts by account and region.
-func pacePath(identity awsapi.Identity) string {
-	sum := sha256.Sum256([]byte(identity.Region + "\n" + identity.Endpoint + "\n" + accountOf(identity.AccessKeyID)))
+// pace gives the turns of the calls that awsapi makes by itself. Each operation has a rate of its own, so that
+// sessions that begin don't hold up those that end.
+func pace(who awsapi.Identity, operation string) awsapi.Pacer {
+	return governor.At(pacePath(who, operation))
+}
+
+// pacePath is the file of a rate, beside the journal. The service counts by account, region and operation.
+func pacePath(identity awsapi.Identity, operation string) string {
+	sum := sha256.Sum256([]byte(operation + "\n" + identity.Region + "\n" + identity.Endpoint + "\n" + accountOf(identity.AccessKeyID)))
 	name := "pace-" + hex.EncodeToString(sum[:8])
 	j, err := journal.Open()
 	if err != nil {
@@ -101,7 +114,8 @@ func pacePath(identity awsapi.Identity) string {
 }
 
 // take calls start when its turn has come, again and again while there is time and the call is refused for
-// its rate or because the node isn't there yet. The last refusal says more than that the time is over.
+// its rate or because the node isn't there yet, or, a few times, the service has failed. The last refusal says
+// more than that the time is over.
 func (t *turns) take(start func() error) error {
 	ctx, cancel := context.WithTimeoutCause(t.limit.ctx, t.queue, errQueueTimeout)
 	defer cancel()
@@ -120,6 +134,9 @@ func (t *turns) take(start func() error) error {
 			over = t.wait(ctx, t.governor.Refused)
 		case errors.Is(err, awsapi.ErrNotConnected):
 			over = t.awaitNode(ctx)
+		case errors.Is(err, awsapi.ErrUnavailable) && t.failures < failuresAtMost:
+			t.failures++
+			over = sleep(ctx, failurePause/2+rand.N(failurePause))
 		default:
 			return err
 		}
@@ -150,12 +167,20 @@ func (t *turns) awaitNode(ctx context.Context) error {
 	}
 	t.logf(0, "%s: not connected to Systems Manager; trying for another %v", t.host, t.nodeLimit.Sub(now).Round(time.Second))
 	defer t.limit.pause()() // nodeLimit is what counts
+	if err := sleep(ctx, pause); err != nil {
+		return err
+	}
+	return t.wait(ctx, t.governor.Turn)
+}
+
+// sleep waits; its error is the cause of ctx's end.
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(pause):
+	case <-time.After(d):
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return t.wait(ctx, t.governor.Turn)
 }
 
 // wait is a wait of the governor's, without the clock of ConnectTimeout.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
@@ -44,7 +45,10 @@ type Options struct {
 	Profile  string // as --profile: it wins over keys in the environment
 	Endpoint string // URL of the SSM API
 	Target   string // what the user typed; error lines begin with it
-	Logf     report.Logf
+	// Pace returns who gives the turns to call an operation, as seen by an account; nil has every call made
+	// at once. StartSession is not among them: its caller gives its turns.
+	Pace func(who Identity, operation string) Pacer
+	Logf report.Logf
 }
 
 // Client calls AWS. It is safe for use by many goroutines.
@@ -142,6 +146,9 @@ func (c *Client) load(ctx context.Context) (*loaded, error) {
 	cur.api = ssm.NewFromConfig(cfg, func(o *ssm.Options) {
 		if c.opts.Endpoint != "" {
 			o.BaseEndpoint = aws.String(c.opts.Endpoint)
+		}
+		if c.opts.Pace != nil {
+			o.Retryer = unpacedRetryer{retry.NewStandard()}
 		}
 	})
 	return cur, nil

@@ -12,6 +12,7 @@
 //	session.go  the calls that begin and end a session
 //	sessions.go the calls that look for sessions, and say who we are
 //	retry.go    when StartSession, which isn't idempotent, may be sent again
+//	pace.go     turns for the others, which the caller gives
 //	stream.go   roots, proxies and signature of the websocket
 //	gateway.go  its TLS connection, made while StartSession runs
 //	kms.go      the call for a data key, made by hand

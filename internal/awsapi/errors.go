@@ -101,6 +101,9 @@ func (c *Client) refusal(call call, api smithy.APIError, err error) (string, err
 		return "does the document " + call.document + " take a portNumber?", cause
 	case call.service == kmsService && slices.Contains(keyCodes, code):
 		return "does the key of the session preferences exist in " + cfg.Region + ", and is it enabled?", cause
+	case httpStatus(err) >= http.StatusInternalServerError:
+		cause.err = errors.Join(ErrUnavailable, err)
+		return "", cause
 	case code == "DoesNotExistException":
 		return "", fmt.Errorf("%w: %w", ErrSessionGone, cause)
 	}
@@ -168,7 +171,7 @@ func clockHint(api smithy.APIError) string {
 // apiText is AWS's own sentence behind its code.
 func apiText(api smithy.APIError) string {
 	message := strings.TrimRight(api.ErrorMessage(), ". \n")
-	if message == "" {
+	if message == "" || message == "UnknownError" { // the SDK's word for none
 		return api.ErrorCode()
 	}
 	return api.ErrorCode() + ": " + message
@@ -269,7 +272,11 @@ func isNetwork(err error) bool {
 // network returns what helps against a call that got no answer, and its cause without the URL.
 func network(err error) (string, error) {
 	var request *url.Error
-	if !errors.As(err, &request) {
+	switch {
+	case errors.As(err, &request):
+	case errors.Is(err, context.DeadlineExceeded): // of the call itself, in the SDK's many words
+		return "is the way to AWS open? HTTPS_PROXY names a proxy", &cause{text: "no answer in time", err: err}
+	default:
 		return "", err
 	}
 	cause := &cause{text: request.Err.Error(), err: err}

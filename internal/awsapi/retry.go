@@ -24,7 +24,8 @@ const (
 	unsentDelay    = 200 * time.Millisecond
 )
 
-// throttled are the codes that say that a call was refused for its rate, unseen by the service.
+// throttled are the codes that say that a call was refused for its rate, unseen by the service. A bare 503
+// says less: whoever sends it may have passed the call on.
 var throttled = []string{
 	"ThrottlingException", "Throttling", "ThrottledException", "RequestThrottledException", "RequestThrottled",
 	"RequestLimitExceeded", "TooManyRequestsException", "TooManyRequests",
@@ -97,8 +98,7 @@ func isThrottled(err error) bool {
 	if errors.As(err, &api) && slices.Contains(throttled, api.ErrorCode()) {
 		return true
 	}
-	status := httpStatus(err)
-	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
+	return httpStatus(err) == http.StatusTooManyRequests
 }
 
 // answered says whether the service itself has refused the call.

@@ -3,6 +3,7 @@ package awsapi
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"
@@ -15,6 +16,9 @@ var ErrSessionGone = errors.New("the session has ended")
 
 // ErrThrottled says that a call came too fast for the account's rate, and was not done.
 var ErrThrottled = errors.New("too many calls")
+
+// ErrUnavailable says that the service had a failure of its own: the same call may succeed a moment later.
+var ErrUnavailable = errors.New("the service is unavailable")
 
 // ErrNotConnected says that the node's agent is not online, or not yet: after a start it may take the
 // service a minute or two to see it.
@@ -39,8 +43,9 @@ type StartInput struct {
 }
 
 // StartSession starts a session. The call is sent again only after an error that proves that no session
-// was started. The error wraps ErrNotConnected when the node is offline, ErrThrottled when the account's rate is exceeded, and ErrMayHaveStarted
-// when a session may live.
+// was started. The error wraps ErrNotConnected when the node is offline, ErrThrottled when the account's
+// rate is exceeded, ErrUnavailable when the service has failed, and ErrMayHaveStarted when a session may
+// live.
 func (c *Client) StartSession(ctx context.Context, in StartInput) (Session, error) {
 	call := call{op: "start session", target: in.Target, operation: "StartSession", document: in.Document}
 	cur := c.current()
@@ -82,11 +87,16 @@ func (c *Client) ResumeSession(ctx context.Context, id string) (Session, error) 
 	return s, nil
 }
 
+// terminateLimit bounds one TerminateSession, the SDK's repetitions included.
+const terminateLimit = 5 * time.Second
+
 // TerminateSession ends a session for good. AWS answers with success for a session that has ended
-// already.
+// already. The call has its own limit; that of ctx is for the wait until its turn, too.
 func (c *Client) TerminateSession(ctx context.Context, id string) error {
 	call := call{op: "terminate session", operation: "TerminateSession"}
 	_, err := renewing(ctx, c, call, func(api *ssm.Client) (*ssm.TerminateSessionOutput, error) {
+		ctx, cancel := context.WithTimeout(ctx, terminateLimit)
+		defer cancel()
 		return api.TerminateSession(ctx, &ssm.TerminateSessionInput{SessionId: aws.String(id)})
 	})
 	return err
@@ -104,14 +114,14 @@ func (c *Client) ConnectionStatus(ctx context.Context, target string) (string, e
 	return string(out.Status), nil
 }
 
-// renewing makes a call that does no harm when it is made twice. When the credentials have expired
-// it makes it once more with those that environment and files hold by now.
+// renewing makes a call that does no harm when it is made twice, when its turn has come. When the
+// credentials have expired it makes it once more with those that environment and files hold by now.
 func renewing[T any](ctx context.Context, c *Client, call call, do func(*ssm.Client) (T, error)) (T, error) {
-	out, err := do(c.current().api)
+	out, err := paced(ctx, c, call, do)
 	if err != nil && expired(err) {
 		c.logf(1, "%s: %v; loading the credentials again", call.op, err)
 		if c.reload(ctx) == nil {
-			out, err = do(c.current().api)
+			out, err = paced(ctx, c, call, do)
 		}
 	}
 	if err != nil {

@@ -140,10 +140,17 @@ func TestTerminateSessionIsSentAgain(t *testing.T) {
 
 // A refusal for the rate is for the caller to know: the calls of others count, too.
 func TestThrottlingIsTold(t *testing.T) {
-	for _, a := range []answer{refusal(400, "ThrottlingException", "Rate exceeded"), refusal(503, "ServiceUnavailable", ""), refusal(429, "", "")} {
+	for _, a := range []answer{refusal(400, "ThrottlingException", "Rate exceeded"), refusal(503, "ThrottlingException", ""), refusal(429, "", "")} {
 		newFakeAPI(t, a)
 		_, err := newClient(t, Options{}).StartSession(t.Context(), StartInput{Target: "mi-1"})
 		if !errors.Is(err, ErrThrottled) || errors.Is(err, ErrMayHaveStarted) {
+			t.Errorf("%d: %v", a.status, err)
+		}
+	}
+	for _, a := range []answer{refusal(503, "ServiceUnavailable", ""), refusal(503, "", ""), refusal(500, "InternalServerError", "")} {
+		newFakeAPI(t, a)
+		_, err := newClient(t, Options{}).StartSession(t.Context(), StartInput{Target: "mi-1"})
+		if errors.Is(err, ErrThrottled) || !errors.Is(err, ErrMayHaveStarted) || !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%d: %v", a.status, err)
 		}
 	}

@@ -100,7 +100,7 @@ func (j *Journal) Stale(now time.Time) ([]Item, error) {
 		switch {
 		case err == nil && item.State == Stale:
 			items = append(items, item)
-		case errors.Is(err, errMalformed):
+		case errors.Is(err, errMalformed), err == nil && item.State == Foreign && now.Sub(item.Began) > foreignLife:
 			litter = true
 		}
 	}

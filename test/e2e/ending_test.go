@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -30,7 +31,9 @@ type ending struct {
 	strike func(r *rig, pid int) // at that moment; pid owns the session
 	run    func(r *rig, cmd *exec.Cmd) error
 	killed bool // it is for the next start to end the session
+	left   bool // it came to its end by itself all the same
 	status int
+	says   string // on stderr, as a regular expression; a master's own words reach nobody
 }
 
 // moment is when an ending strikes.
@@ -57,28 +60,52 @@ func endings() []ending {
 	}
 	return []ending{
 		{name: "the command's end"},
-		{name: "a forward that can't be opened", args: []string{"-o", "ExitOnForwardFailure=yes", "-L", "/nonexistent/socket:localhost:1"}, status: 255},
-		{name: "authentication failed", full: true, args: []string{"-o", "PubkeyAuthentication=no", "-o", "BatchMode=yes"}, status: 255},
-		{name: "host key refused", full: true, args: []string{"-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"}, status: 255},
+		{name: "a forward that can't be opened", args: []string{"-o", "ExitOnForwardFailure=yes", "-L", "/nonexistent/socket:localhost:1"}, status: 255,
+			says: "Could not request local forwarding.\r\n$"},
+		{name: "authentication failed", full: true, args: []string{"-o", "PubkeyAuthentication=no", "-o", "BatchMode=yes"}, status: 255,
+			says: `^tester@mi-\w+: Permission denied \(publickey\)\.\r\n$`},
+		{name: "host key refused", full: true, args: []string{"-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"}, status: 255,
+			says: `^No ED25519 host key is known for [^\n]*\nHost key verification failed\.\r\n$`},
 		{name: "closed by the node", when: inASilent, strike: func(r *rig, _ int) {
 			if err := r.lab.Node(0).StopSSHD(); err != nil {
 				r.Error(err)
 			}
-		}, status: 255},
+		}, status: 255, says: closedByRemote},
 		{name: "SIGINT", full: true, when: inASilent, strike: send(syscall.SIGINT), status: 255},
 		{name: "SIGTERM", when: inASilent, strike: send(syscall.SIGTERM), status: 255},
 		{name: "SIGHUP", full: true, when: inASilent, strike: send(syscall.SIGHUP), status: 255},
 		{name: "SIGQUIT", full: true, when: inASilent, strike: send(syscall.SIGQUIT), status: 255},
+		{name: "SIGPIPE, which ends nothing", full: true, when: inASilent, strike: func(r *rig, pid int) {
+			send(syscall.SIGPIPE)(r, pid)
+			if err := os.WriteFile(r.path("finish"), nil, 0o600); err != nil {
+				r.Error(err)
+			}
+		}},
 		{name: "nobody reads its output any more", full: true, run: readOneLine},
 		{name: "its terminal is gone", full: true, when: inASilent, run: onTerminalThatGoes},
 		{name: "SIGTERM during StartSession", full: true, faults: api("StartSession", lab.APIFault{LateMillis: 500}), when: started,
 			strike: send(syscall.SIGTERM), status: 255},
-		{name: "ConnectTimeout", full: true, args: []string{"-o", "ConnectTimeout=1"}, faults: lab.FaultSet{StallGateway: true}, status: 255},
-		{name: "no way to the gateway", full: true, args: []string{"-o", "ConnectTimeout=2"}, faults: lab.FaultSet{RefuseGateway: true}, status: 255},
-		{name: "the gateway refuses the token", full: true, args: []string{"-o", "ConnectTimeout=2"}, faults: lab.FaultSet{RefuseToken: true}, status: 255},
-		{name: "StartSession's answer is lost", full: true, faults: api("StartSession", lab.APIFault{LoseAnswer: true}), status: 255},
+		{name: "ConnectTimeout", full: true, args: []string{"-o", "ConnectTimeout=1"}, faults: lab.FaultSet{StallGateway: true}, status: 255,
+			says: line("open data channel: ConnectTimeout is over")},
+		{name: "no way to the gateway", full: true, args: []string{"-o", "ConnectTimeout=2"}, faults: lab.FaultSet{RefuseGateway: true}, status: 255,
+			says: line("open data channel: ")},
+		{name: "the gateway refuses the token", full: true, args: []string{"-o", "ConnectTimeout=2"}, faults: lab.FaultSet{RefuseToken: true}, status: 255,
+			says: line("open data channel: ")},
+		{name: "the session ends in the handshake", full: true, when: started, strike: func(r *rig, _ int) { r.lab.Faults().Terminate() }, status: 255,
+			says: line("open data channel: |connection lost: ") + "|" + closedByRemote + "|^kex_exchange_identification: "},
+		{name: "StartSession's answer is lost", full: true, faults: api("StartSession", lab.APIFault{LoseAnswer: true}), status: 255,
+			says: line("start session: .*; the session that was started all the same is ended")},
+		{name: "StartSession's answer is an error", full: true, faults: api("StartSession", lab.APIFault{Code: "InternalServerError", Done: true, Times: 2})},
+		{name: "StartSession's answer is always an error", full: true, faults: api("StartSession", lab.APIFault{Code: "ServiceUnavailable", Done: true}), status: 255,
+			says: line("start session: ServiceUnavailable; the session that was started all the same is ended")},
+		{name: "TerminateSession throttled", full: true, faults: api("TerminateSession", lab.APIFault{Code: "ThrottlingException", Times: 3})},
+		{name: "TerminateSession unavailable", full: true, faults: api("TerminateSession", lab.APIFault{Code: "ServiceUnavailable", Times: 1})},
+		{name: "TerminateSession's answer is lost", full: true, faults: api("TerminateSession", lab.APIFault{LoseAnswer: true, Times: 1})},
 
-		{name: "TerminateSession refused", full: true, faults: api("TerminateSession", lab.APIFault{Code: "AccessDeniedException"}), killed: true},
+		{name: "TerminateSession without an answer", full: true, faults: api("TerminateSession", lab.APIFault{Hang: true}), killed: true, left: true,
+			says: line("terminate session: no answer in time; .*; SSM session lab-[0-9a-f]+ is left, for the next start to end")},
+		{name: "TerminateSession refused", full: true, faults: api("TerminateSession", lab.APIFault{Code: "AccessDeniedException"}), killed: true, left: true,
+			says: line("terminate session: AccessDeniedException: .*; the caller needs ssm:TerminateSession; SSM session lab-[0-9a-f]+ is left, for the next start to end")},
 		{name: "killed during StartSession", faults: api("StartSession", lab.APIFault{LateMillis: 60_000}), when: started,
 			strike: send(syscall.SIGKILL), killed: true, status: 255},
 		{name: "killed before the first message", full: true, faults: lab.FaultSet{StallGateway: true}, when: started,
@@ -115,9 +142,13 @@ func (e ending) test(t *testing.T, shared bool) {
 	r.lab.Faults().Set(e.faults)
 	run := "true"
 	if e.when == inASilent {
-		run = "touch " + r.path("started") + "; sleep 100"
+		run = "touch " + r.path("started") + "; for i in $(seq 1000); do test -e " + r.path("finish") + " && exit; sleep 0.1; done"
 	}
 	cmd := r.prepare(exec.Command(binary, append(e.args, r.target(), run)...))
+	var stderr bytes.Buffer
+	if e.run == nil {
+		cmd.Stderr = &stderr
+	}
 	err := e.meet(r, cmd, shared)
 	if got := cmd.ProcessState.ExitCode(); e.run == nil && got != e.status && !(e.killed && !shared && got == -1) && !(e.killed && got == 2) {
 		t.Errorf("status %d, want %d; %v", got, e.status, err)
@@ -132,8 +163,29 @@ func (e ending) test(t *testing.T, shared bool) {
 		c := r.lab.Counts()
 		return c.LiveSessions == 0 && c.LiveWorkers == 0 && r.lab.Node(0).SSHDChildren() == 0 && len(r.records()) == 0
 	})
+	if talks := !e.killed || e.left && !shared; talks && e.run == nil && (e.says == "" && stderr.Len() > 0 || !matches(e.says, stderr.String())) {
+		t.Errorf("said %q, want %q", stderr.String(), e.says)
+	}
+	if !e.killed {
+		r.wantOrder()
+	}
 	if c := r.lab.Counts(); c.StartSession == 0 || c.TerminateSession < c.StartSession {
 		t.Errorf("%d sessions started, %d asked to end", c.StartSession, c.TerminateSession)
+	}
+}
+
+// wantOrder looks at how the sessions have ended: TerminateSession was called for each of them; before that the agent
+// had all input and the flag of the end, and no websocket was closed. Where the service was faster, there is no order
+// to keep.
+func (r *rig) wantOrder() {
+	r.Helper()
+	for _, steps := range r.lab.Steps() {
+		asked := slices.Index(steps, lab.StepTerminate)
+		before := func(step lab.Step) bool { return asked >= 0 && slices.Contains(steps[:asked], step) }
+		inOrder := before(lab.StepFlag) && !before(lab.StepSocket) || before(lab.StepClosed)
+		if asked < 0 || slices.Contains(steps, lab.StepSocket) && !inOrder {
+			r.Errorf("the session ended by %v", steps)
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"bytes"
+	"fmt"
 	"os/exec"
 	"strings"
 	"sync"
@@ -45,6 +47,46 @@ func TestManyHostsAtAThrottledAPI(t *testing.T) {
 	}
 	if !testing.Short() && took > least*13/10 {
 		t.Errorf("it took %v, more than 1.3 of the least, %v", took, least)
+	}
+}
+
+// TestManyEndsAtAThrottledAPI has many sessions end at once where the account may end two a second, as after a play
+// or with a network that comes back: all are ended, and their callers hear nothing of it.
+func TestManyEndsAtAThrottledAPI(t *testing.T) {
+	calls := 20
+	if testing.Short() {
+		calls = 8
+	}
+	const perSecond = 2
+	r := newRig(t, lab.Options{InProcessSSHD: true})
+	end := make(chan struct{})
+	var running sync.WaitGroup
+	for range calls {
+		cmd := r.prepare(exec.Command(binary, "-S", "none", r.target(), "cat"))
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.Go(func() {
+			cmd.Stderr = new(bytes.Buffer)
+			if err := cmd.Start(); err != nil {
+				t.Error(err)
+				return
+			}
+			<-end
+			in.Close()
+			if err := cmd.Wait(); err != nil || fmt.Sprint(cmd.Stderr) != "" {
+				t.Errorf("%v: %s", err, cmd.Stderr)
+			}
+		})
+	}
+	r.await("all sessions", func() bool { return r.lab.Counts().DataChannels == int64(calls) })
+	r.lab.Faults().Set(lab.FaultSet{API: map[string]lab.APIFault{"TerminateSession": {Code: "ThrottlingException", PerSecond: perSecond}}})
+	close(end)
+	running.Wait()
+	c := r.lab.Counts()
+	if left := r.records(); c.TerminateSession != int64(calls) || c.APIErrors == 0 || len(left) > 0 {
+		t.Errorf("%d of %d sessions ended, %d calls refused, records %q are left", c.TerminateSession, calls, c.APIErrors, left)
 	}
 }
 
