@@ -134,16 +134,20 @@ func (v *sessionsVerb) kill(ctx context.Context, ids []string) error {
 	}
 	for _, id := range ids {
 		i := slices.IndexFunc(items, func(it journal.Item) bool { return it.Session == id })
+		whose := ""
 		if i >= 0 {
 			err = v.killKnown(ctx, items[i])
 		} else {
-			err = v.killUnknown(ctx, id)
+			whose, err = v.killUnknown(ctx, id)
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			v.fail(err)
-			continue
+		case whose != "":
+			v.ended(id + " of " + printable(whose))
+		default:
+			v.ended(id)
 		}
-		v.ended(id)
 	}
 	return nil
 }
@@ -167,19 +171,22 @@ func (v *sessionsVerb) killKnown(ctx context.Context, it journal.Item) error {
 	return nil
 }
 
-// killUnknown ends a session that the journal doesn't know. TerminateSession is answered with success
-// whatever the id, so the account is asked for it first.
-func (v *sessionsVerb) killUnknown(ctx context.Context, id string) error {
+// killUnknown ends a session that the journal doesn't know, and returns its owner: AWS may let the caller end those
+// of others. TerminateSession is answered with success whatever the id, so the account is asked for it first.
+func (v *sessionsVerb) killUnknown(ctx context.Context, id string) (owner string, err error) {
 	api, err := v.api(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer api.Close()
 	found, err := api.ActiveSessions(ctx, awsapi.SessionQuery{ID: id})
 	if err == nil && len(found) == 0 {
-		return fmt.Errorf("there is no active session %s; --region and --profile name where to look", id)
+		return "", fmt.Errorf("there is no active session %s; --region and --profile name where to look", id)
 	}
-	return api.TerminateSession(ctx, id) // where the list is refused, this may be granted
+	if len(found) > 0 {
+		owner = found[0].Owner
+	}
+	return owner, api.TerminateSession(ctx, id) // where the list is refused, this may be granted
 }
 
 // killMine ends all sessions of the caller.

@@ -129,6 +129,7 @@ func (v *sessionsVerb) listActive(ctx context.Context, active []awsapi.SessionIn
 		l.Session, l.Target, l.Owner, l.Document, l.Started = info.ID, info.Target, info.Owner, info.Document, info.Started
 		all = append(all, l)
 	}
+	slices.SortStableFunc(all, func(a, b listed) int { return a.Started.Compare(b.Started) }) // as listOurs has them
 	return all
 }
 
