@@ -93,6 +93,8 @@ func (r *rig) witness() (stop func() most) {
 			select {
 			case <-done:
 				return
+			case <-r.Context().Done(): // the test has failed
+				return
 			case <-tick.C:
 			}
 			l := r.load()
