@@ -94,6 +94,9 @@ func (c *caller) act(ctx context.Context, name string) (int, error) {
 		return exitOK, err
 	}
 	var err error
+	if c.opts.Action == sshopt.ActionRun && c.opts.ForkAfterAuthentication {
+		return c.runInBackground(ctx, name)
+	}
 	c.share, err = sharingOf(name, c.opts)
 	if errors.Is(err, errNoRuntimeDir) && c.opts.Action == sshopt.ActionRun {
 		c.goUnshared(err)
@@ -102,9 +105,6 @@ func (c *caller) act(ctx context.Context, name string) (int, error) {
 	}
 	if c.opts.Action == sshopt.ActionMuxCommand {
 		return c.command(ctx)
-	}
-	if c.opts.ForkAfterAuthentication {
-		return c.runInBackground(ctx, name)
 	}
 	return c.session(ctx)
 }

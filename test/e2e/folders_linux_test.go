@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"ssm-ssh/internal/testenv"
@@ -112,6 +113,9 @@ func TestRuntimeFolderOfAnother(t *testing.T) {
 	r.want(r.run(call("-O", "exit", r.target())), 0, "", "Exit request sent.\r\n")
 	r.giveAway(ours)
 	r.wantWarned(r.run(call(r.target(), "echo here")), "share the connection: .*must be a folder of this user with mode 0700; each call makes its own")
+	if got := r.run(call("-f", r.target(), "true")); got.status != 0 || strings.Count(got.stderr, "\n") != 1 {
+		t.Errorf("-f: %+v, want one line", got)
+	}
 }
 
 // giveAway makes a folder another user's.
