@@ -198,10 +198,13 @@ func (cfg *Config) transportConfig() (ssh.Config, error) {
 	}
 	out.Ciphers = choose("Ciphers", cfg.Ciphers, known.Ciphers, weak.Ciphers)
 	out.MACs = choose("MACs", cfg.MACs, known.MACs, weak.MACs)
-	out.KeyExchanges = choose("KexAlgorithms", cfg.KexAlgorithms, known.KeyExchanges, weak.KeyExchanges)
+	out.KeyExchanges = choose("KexAlgorithms", cfg.KexAlgorithms, append(known.KeyExchanges, kexLibSSH), weak.KeyExchanges)
 	out.RekeyThreshold = cfg.RekeyLimitBytes
 	return out, err
 }
+
+// kexLibSSH is the name that curve25519-sha256 had before RFC 8731. x/crypto/ssh knows it and doesn't list it.
+const kexLibSSH = "curve25519-sha256@libssh.org"
 
 // intersect returns the elements of asked that known holds, in asked's order.
 func intersect(asked, known []string) []string {

@@ -114,7 +114,8 @@ func (c *caller) forwardStdio(ctx context.Context, client *sshproxy.Client) (int
 	err = client.ForwardStdio(ctx, stdioEndpoint(c.opts.StdioForward), streams.in, streams.out)
 	var refused *ssh.OpenChannelError
 	if errors.As(err, &refused) {
-		return 0, textErrorf(err, "channel 0: open failed: %s: %s\nstdio forwarding failed", openReason(refused.Reason), refused.Message)
+		c.sayRefused(refused)
+		return 0, textErrorf(err, "stdio forwarding failed")
 	}
 	return exitOK, err
 }

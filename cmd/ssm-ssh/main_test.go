@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -33,7 +34,17 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": cmdStatus, "sessions": cmdSessions,
 		},
+		Condition: stockCondition,
 	})
+}
+
+// stockCondition answers [stock9.2]: the ssh here is of the release whose texts we have.
+func stockCondition(name string) (bool, error) {
+	if name != "stock9.2" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	version, err := exec.Command("/usr/bin/ssh", "-V").CombinedOutput()
+	return err == nil && strings.HasPrefix(string(version), "OpenSSH_9.2"), nil
 }
 
 // settleLimit is how long the end of a script waits for masters to end their sessions.

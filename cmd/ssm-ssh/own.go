@@ -77,7 +77,12 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, forwar
 	w := wishOf(c.opts)
 	session, err := own.open(ctx)
 	if err != nil {
-		return 0, openError(err)
+		var refused *ssh.OpenChannelError
+		if errors.As(err, &refused) {
+			c.sayRefused(refused)
+			err = textErrorf(err, "") // all is said
+		}
+		return 0, err
 	}
 	defer session.Close()
 	client.SettleHostKeys(ctx)
@@ -154,13 +159,10 @@ func (c *caller) follow(ctx context.Context, session *sshproxy.Session, request 
 	return exitNone, session.Lost()
 }
 
-// openError puts a refused session channel in OpenSSH's words (channels.c, channel_input_open_failure).
-func openError(err error) error {
-	var refused *ssh.OpenChannelError
-	if !errors.As(err, &refused) {
-		return err
-	}
-	return textErrorf(err, "channel 0: open failed: %s: %s", openReason(refused.Reason), refused.Message)
+// sayRefused says that a channel was refused, in OpenSSH's words and at its level (channels.c,
+// channel_input_open_failure).
+func (c *caller) sayRefused(refused *ssh.OpenChannelError) {
+	c.log.Logf(0, "channel 0: open failed: %s: %s", openReason(refused.Reason), refused.Message)
 }
 
 // openReason is the reason code of RFC 4254 section 5.1 in OpenSSH's words (channels.c, reason2txt).

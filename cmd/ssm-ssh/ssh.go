@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/user"
@@ -33,7 +32,7 @@ func runSSH(ctx context.Context, name string, args []string, std stdio) int {
 	opts, err := sshopt.Parse(args, environment(std))
 	log, logErr := newLogSink(opts)
 	if opts.Verbose > 0 {
-		fmt.Fprintln(os.Stderr, versionText()) // as ssh does: whatever the log, and before it
+		log.Logf(0, "%s", versionText())
 	}
 	for _, n := range opts.Notices {
 		log.notice(n)

@@ -294,6 +294,40 @@ func TestCompatAlgorithms(t *testing.T) {
 	}
 }
 
+// What -Q lists, stock ssh lists in the same order; names that are newer are ours alone.
+func TestCompatQuery(t *testing.T) {
+	ssh := stockSSH(t)
+	env := realEnvironment(t)
+	newer := map[string]bool{"mlkem768x25519-sha256": true, "key-ca-sign": true}
+	for word := range strings.SplitSeq(queries+"\nciphers\nMACs\nKexAlgorithms\nPubkeyAcceptedAlgorithms\nPubkeyAcceptedKeyTypes\n"+
+		"HostKeyAlgorithms\nHostbasedKeyTypes\nHostbasedAcceptedKeyTypes\nHOSTBASEDACCEPTEDALGORITHMS", "\n") {
+		stock := runStock(t, ssh, []string{"-Q", word})
+		if newer[word] {
+			if stock.code == 0 {
+				t.Errorf("-Q %s isn't new any more", word)
+			}
+			continue
+		}
+		o, err := Parse([]string{"-Q", word}, env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := stock.stdout
+		for line := range strings.Lines(o.QueryText()) {
+			found := false
+			if newer[strings.TrimSpace(line)] {
+				continue
+			}
+			if _, rest, found = strings.Cut("\n"+rest, "\n"+line); !found {
+				t.Errorf("-Q %s: %s is not stock's, or out of place", word, strings.TrimSpace(line))
+			}
+		}
+		if stock.stderr != "" || stock.code != 0 {
+			t.Errorf("-Q %s: stock %d %q", word, stock.code, stock.stderr)
+		}
+	}
+}
+
 // strip takes the key exchange away that 9.2 doesn't have.
 func strip(list string) string { return strings.ReplaceAll(list, "mlkem768x25519-sha256,", "") }
 

@@ -2,19 +2,6 @@ package sshopt
 
 import "strings"
 
-// plainKeys are the kinds of keys that can be used, certificates are in certKeys. DSA isn't named, though it may be
-// asked for: x/crypto/ssh can't read its files in OpenSSH's format, and OpenSSH 10 has dropped it.
-var (
-	plainKeys = []string{"ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384",
-		"ecdsa-sha2-nistp521", "sk-ecdsa-sha2-nistp256@openssh.com", "ssh-rsa"}
-	certKeys = []string{"ssh-ed25519-cert-v01@openssh.com", "sk-ssh-ed25519-cert-v01@openssh.com",
-		"ecdsa-sha2-nistp256-cert-v01@openssh.com", "ecdsa-sha2-nistp384-cert-v01@openssh.com",
-		"ecdsa-sha2-nistp521-cert-v01@openssh.com", "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
-		"ssh-rsa-cert-v01@openssh.com"}
-	rsaSignatures  = []string{"rsa-sha2-256", "rsa-sha2-512"}
-	rsaCertificate = []string{"rsa-sha2-256-cert-v01@openssh.com", "rsa-sha2-512-cert-v01@openssh.com"}
-)
-
 const queries = "cipher\ncipher-auth\ncompression\nkex\nkey\nkey-ca-sign\nkey-cert\nkey-plain\nkey-sig\nmac\n" +
 	"protocol-version\nsig"
 
@@ -30,21 +17,21 @@ func queryText(word string) (string, bool) {
 	case "cipher":
 		return algCiphers.supported(), true
 	case "cipher-auth":
-		return joinLines(matching(&algCiphers, "*-gcm@*,chacha20-*")), true
+		return matching(&algCiphers, "*-gcm@*,chacha20-*"), true
 	case "compression":
 		return "none", true
 	case "kex":
 		return algKex.supported(), true
 	case "key":
-		return joinLines(plainKeys, certKeys), true
+		return keyNames("!rsa-sha2-*,*"), true
 	case "key-plain":
-		return joinLines(plainKeys), true
+		return keyNames("!rsa-sha2-*,!*-cert-*,*"), true
 	case "key-cert":
-		return joinLines(certKeys), true
+		return keyNames("!rsa-sha2-*,*-cert-*"), true
 	case "key-sig":
-		return joinLines(plainKeys, certKeys, rsaSignatures, rsaCertificate), true
+		return keyNames("*"), true
 	case "sig", "key-ca-sign":
-		return joinLines(plainKeys, rsaSignatures), true
+		return keyNames("!*-cert-*,*"), true
 	case "mac":
 		return algMACs.supported(), true
 	case "protocol-version":
@@ -69,22 +56,19 @@ func queryText(word string) (string, bool) {
 }
 
 // supported lists a family in the order of known, which is OpenSSH's for -Q.
-func (f *family) supported() string { return joinLines(matching(f, "*")) }
+func (f *family) supported() string { return matching(f, "*") }
 
-func matching(f *family, patterns string) []string {
+// keyNames lists keys and signatures: RSA is a key whose signatures have names of their own. DSA isn't among them, though it may be asked for: x/crypto/ssh can't read its
+// files in OpenSSH's format, and OpenSSH 10 has dropped it.
+func keyNames(patterns string) string { return matching(&algKeys, "!ssh-dss*,"+patterns) }
+
+// matching lists those that patterns match.
+func matching(f *family, patterns string) string {
 	var names []string
 	for _, name := range f.known {
 		if f.supports(name) && matchList(name, patterns, false) > 0 {
 			names = append(names, name)
 		}
 	}
-	return names
-}
-
-func joinLines(lists ...[]string) string {
-	var all []string
-	for _, list := range lists {
-		all = append(all, list...)
-	}
-	return strings.Join(all, "\n")
+	return strings.Join(names, "\n")
 }
