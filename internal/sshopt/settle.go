@@ -388,6 +388,9 @@ func (p *parser) check() error {
 	if o.VerifyHostKeyDNS != "no" {
 		p.log(0, "VerifyHostKeyDNS: not supported; host keys are checked as if it were no")
 	}
+	if o.PKCS11Provider != "" {
+		p.warn("no support for PKCS#11.") // as of an OpenSSH without it; keys in an agent are none of this
+	}
 	p.sayNoX11()
 	return nil
 }
