@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -206,6 +207,16 @@ func TestHostKeysAreLearnedWhenAsked(t *testing.T) {
 	}
 }
 
+// proofOf is what a node answers to be believed that it has a key.
+func proofOf(by ssh.Signer, key ssh.PublicKey, session []byte) []byte {
+	data := appendString(appendString(appendString(nil, []byte(hostKeysProveReq)), session), key.Marshal())
+	sig, err := by.Sign(rand.Reader, data)
+	if err != nil {
+		panic(err) // of a key made for it
+	}
+	return appendString(nil, ssh.Marshal(sig))
+}
+
 // TestHostKeysOfAStranger has a server tell what it can't prove.
 func TestHostKeysOfAStranger(t *testing.T) {
 	testenv.Need(t, "sshd")
@@ -219,14 +230,7 @@ func TestHostKeysOfAStranger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proof := func(by ssh.Signer, session []byte) []byte {
-		data := appendString(appendString(appendString(nil, []byte(hostKeysProveReq)), session), stolen.Marshal())
-		sig, err := by.Sign(rand.Reader, data)
-		if err != nil {
-			t.Error(err)
-		}
-		return appendString(nil, ssh.Marshal(sig))
-	}
+	proof := func(by ssh.Signer, session []byte) []byte { return proofOf(by, stolen, session) }
 	tests := []struct {
 		name   string
 		list   []byte // nil: both keys
@@ -309,4 +313,52 @@ func awaitLog(t *testing.T, log *logBook, want, file, before string, learns bool
 			t.Fatalf("log %q, want %q; file\n%s", log.text(), want, text)
 		}
 	}
+}
+
+// TestHostKeysCostNoRoundTrip learns a key beside a session that waits for nothing but its own answers.
+func TestHostKeysCostNoRoundTrip(t *testing.T) {
+	const rtt = 100 * time.Millisecond
+	key, _ := newSigner(t, "ed25519")
+	other, err := ssh.NewSignerFromSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "known_hosts")
+	synctest.Test(t, func(t *testing.T) {
+		server := &quietServer{delay: rtt / 2, other: other}
+		c := server.start(t, Config{UserKnownHostsFile: []string{file}, UpdateHostKeys: "yes"})
+		began := time.Now()
+		s, err := c.OpenSession(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Start(t.Context(), SessionRequest{Command: "x"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := float64(time.Since(began)) / float64(rtt); got != 2 {
+			t.Errorf("opening and running took %v round trips, want 2", got)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.HasSuffix(string(text), "node "+string(ssh.MarshalAuthorizedKey(other.PublicKey()))) {
+		t.Errorf("not learned:\n%s%v", text, err)
+	}
+}
+
+// FuzzHostKeyList has any list told: no panic, and no more keys than fit into it.
+func FuzzHostKeyList(f *testing.F) {
+	_, key := newSigner(f, "ed25519")
+	_, rsaKey := newSigner(f, "rsa")
+	f.Add(appendString(appendString(nil, key.Marshal()), rsaKey.Marshal()))
+	f.Add([]byte("\x00\x00\x00\x09x"))
+	f.Fuzz(func(t *testing.T, list []byte) {
+		u := &hostKeyUpdate{client: &Client{cfg: Config{}.withDefaults()}}
+		u.read(list)
+		if len(u.keys) > len(list)/4 {
+			t.Errorf("%d keys in %d bytes", len(u.keys), len(list))
+		}
+	})
 }

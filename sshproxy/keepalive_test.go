@@ -17,6 +17,7 @@ type quietServer struct {
 	answer     atomic.Bool
 	delay      time.Duration     // of each direction
 	config     *ssh.ServerConfig // nil: anybody may log in
+	other      ssh.Signer        // a host key besides its own, told and proven; nil: none
 	keepalives atomic.Int32
 }
 
@@ -34,8 +35,13 @@ func (q *quietServer) start(t *testing.T, cfg Config) *Client {
 	}
 	config.AddHostKey(signer)
 	ours, theirs := bufferedPipe(t, q.delay)
-	go q.serve(theirs, config)
-	cfg.User, cfg.Host, cfg.UserKnownHostsFile, cfg.StrictHostKeyChecking = "u", "node", []string{os.DevNull}, "no"
+	go q.serve(theirs, config, signer.PublicKey())
+	cfg.User, cfg.Host = "u", "node"
+	if len(cfg.UserKnownHostsFile) == 0 {
+		cfg.UserKnownHostsFile, cfg.StrictHostKeyChecking = []string{os.DevNull}, "no"
+	} else {
+		writeFile(t, cfg.UserKnownHostsFile[0], "node "+string(ssh.MarshalAuthorizedKey(signer.PublicKey())), 0o600)
+	}
 	c, err := NewClient(t.Context(), ours, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +49,7 @@ func (q *quietServer) start(t *testing.T, cfg Config) *Client {
 	return c
 }
 
-func (q *quietServer) serve(conn net.Conn, config *ssh.ServerConfig) {
+func (q *quietServer) serve(conn net.Conn, config *ssh.ServerConfig, own ssh.PublicKey) {
 	defer conn.Close()
 	server, chans, reqs, err := ssh.NewServerConn(conn, config)
 	if err != nil {
@@ -61,7 +67,15 @@ func (q *quietServer) serve(conn net.Conn, config *ssh.ServerConfig) {
 		}
 	}()
 	go func() {
+		if q.other != nil {
+			list := appendString(appendString(nil, own.Marshal()), q.other.PublicKey().Marshal())
+			_, _, _ = server.SendRequest(hostKeysRequest, false, list)
+		}
 		for req := range reqs {
+			if req.Type == hostKeysProveReq {
+				_ = req.Reply(true, proofOf(q.other, q.other.PublicKey(), server.SessionID()))
+				continue
+			}
 			q.keepalives.Add(1)
 			if req.Type == keepaliveRequest && q.answer.Load() {
 				_ = req.Reply(false, nil)

@@ -2,10 +2,12 @@ package sshproxy
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/crypto/ssh"
@@ -130,6 +132,59 @@ func TestAppendKnownHost(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestWritersLoseNoLine has one of ours add lines, another write the file anew all the time, and stock ssh add
+// lines of its own.
+func TestWritersLoseNoLine(t *testing.T) {
+	n := startNode(t, nodeOptions{})
+	_, before := newSigner(t, "ed25519")
+	_, after := newSigner(t, "ed25519")
+	file := filepath.Join(t.TempDir(), "known_hosts")
+	writeFile(t, file, "# by hand\n", 0o600)
+	const each = 12
+	var writers sync.WaitGroup
+	writers.Go(func() {
+		for i := range each * 5 {
+			if err := appendKnownHost(file, fmt.Sprintf("added%d", i), before, false); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	writers.Go(func() {
+		c := &Client{cfg: Config{}.withDefaults()}
+		for i := range each {
+			name := fmt.Sprintf("changed%d", i)
+			if err := appendKnownHost(file, name, before, false); err != nil {
+				t.Error(err)
+			}
+			if err := c.replaceKnownHosts(file, name, []ssh.PublicKey{after}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for i := range each {
+		writers.Go(func() {
+			cmd := n.stockCommand(t, fmt.Sprintf("HostKeyAlias=stock%d", i), "UserKnownHostsFile="+file, "StrictHostKeyChecking=accept-new", "PreferredAuthentications=none")
+			_ = cmd.Run() // it gets no further than the host key
+		})
+	}
+	writers.Wait()
+	seen := map[string]int{}
+	scanKnownHosts([]string{file}, func(k *knownHost) bool {
+		if strings.HasPrefix(k.names, "changed") && !sameKey(k.key, after) {
+			t.Errorf("%s has its old key", k.names)
+		}
+		seen[k.names]++
+		return true
+	})
+	for prefix, n := range map[string]int{"added": each * 5, "changed": each, "stock": each} {
+		for i := range n {
+			if name := fmt.Sprintf("%s%d", prefix, i); seen[name] != 1 {
+				t.Errorf("%s is there %d times", name, seen[name])
+			}
+		}
+	}
 }
 
 func TestHashedNamesAreSSHKeygens(t *testing.T) {
