@@ -88,7 +88,7 @@ type Config struct {
 
 	Ciphers, MACs, KexAlgorithms []string
 	PubkeyAcceptedAlgorithms     []string
-	RekeyLimitBytes              uint64
+	RekeyLimitBytes              uint64 // 0: as the cipher has it; less than 16 KiB counts as 16 KiB
 
 	// ConnectTimeout bounds the wait for the peer's version line; 0 means no limit.
 	ConnectTimeout time.Duration
@@ -200,8 +200,15 @@ func (cfg *Config) transportConfig() (ssh.Config, error) {
 	out.MACs = choose("MACs", cfg.MACs, known.MACs, weak.MACs)
 	out.KeyExchanges = choose("KexAlgorithms", cfg.KexAlgorithms, append(known.KeyExchanges, kexLibSSH), weak.KeyExchanges)
 	out.RekeyThreshold = cfg.RekeyLimitBytes
+	if out.RekeyThreshold > 0 {
+		out.RekeyThreshold = max(out.RekeyThreshold, leastRekeyBytes)
+	}
 	return out, err
 }
+
+// leastRekeyBytes is more than a login takes. OpenSSH renews no keys before authentication is over (packet.c,
+// ssh_packet_need_rekeying); x/crypto/ssh would, and the login then fails or never ends.
+const leastRekeyBytes = 16 << 10
 
 // kexLibSSH is the name that curve25519-sha256 had before RFC 8731. x/crypto/ssh knows it and doesn't list it.
 const kexLibSSH = "curve25519-sha256@libssh.org"

@@ -22,6 +22,7 @@ func TestRekey(t *testing.T) {
 		server string
 	}{
 		"client": {limit, ""},
+		"tiny":   {16, ""},
 		"server": {0, "RekeyLimit 256k"},
 	} {
 		t.Run(name, func(t *testing.T) {
