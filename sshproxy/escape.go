@@ -180,10 +180,13 @@ func (e *Escapes) ownerOnly(command byte, say func(format string, args ...any)) 
 	}
 }
 
-// sendBreak asks for a break without waiting for an answer, which would change nothing, nor for the
-// link to take the request: the user's next escape may be the one that ends the session.
+// sendBreak asks for a break.
 func (s *Session) sendBreak() {
-	s.client.track(func() {
-		_, _ = s.ch.SendRequest(breakRequest, false, ssh.Marshal(struct{ Milliseconds uint32 }{1000}))
-	})
+	s.post(breakRequest, ssh.Marshal(struct{ Milliseconds uint32 }{1000}))
+}
+
+// post sends a request without waiting for an answer, which would change nothing, nor for the link to take
+// it: what the user wants next may be an end.
+func (s *Session) post(kind string, body []byte) {
+	s.client.track(func() { _, _ = s.ch.SendRequest(kind, false, body) }) // fails only when the channel has ended
 }

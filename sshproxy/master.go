@@ -53,6 +53,9 @@ type MasterConfig struct {
 	// MuxClient.HandOver), in that client's goroutine; nil takes none.
 	Environment func(env []string)
 
+	// Signals has clients of ours send their sessions' commands signals (see MuxSession.Signal).
+	Signals bool
+
 	// Idle is called once whenever the master has been without a client for IdleAfter: a moment to do
 	// what would be in a client's way. Nil: never. The master doesn't wait for it.
 	Idle      func()
@@ -308,6 +311,9 @@ func (m *Master) offers() []Extension {
 	}
 	if m.cfg.Environment != nil {
 		offered = append(offered, Extension{Name: environmentExtension})
+	}
+	if m.cfg.Signals {
+		offered = append(offered, Extension{Name: signalExtension})
 	}
 	return offered
 }

@@ -59,6 +59,10 @@ const (
 // has no answer. Its number spells "SSM", far from those of PROTOCOL.mux.
 const muxEnvironment muxKind = 0x53534d01
 
+// muxSignal is ours, too: a signal for the session's command, to a master that has offered to pass it on.
+// It has no answer.
+const muxSignal muxKind = 0x53534d02
+
 // Kinds of forward (mux.c, MUX_FWD_LOCAL and so on).
 const (
 	muxForwardLocal   = 1
@@ -85,6 +89,9 @@ func ConnectTimeoutExtension(d time.Duration) Extension {
 
 // environmentExtension is offered in the HELLO of a master that takes an environmentMessage.
 const environmentExtension = "environment@ssm-ssh"
+
+// signalExtension is offered in the HELLO of a master that takes a signalMessage.
+const signalExtension = "signal@ssm-ssh"
 
 // helloMessage is the only message without a request id.
 type helloMessage struct {
@@ -144,6 +151,11 @@ type environmentMessage struct {
 	Env []string
 }
 
+// signalMessage is muxSignal: a signal's name without SIG.
+type signalMessage struct {
+	Name string
+}
+
 // infoRequestMessage is muxInfoRequest of OpenSSH 10's "info" extension.
 type infoRequestMessage struct {
 	ID   uint32
@@ -176,6 +188,8 @@ func decodeRequest(frame []byte) (muxMessage, error) {
 		m = &stdioMessage{ID: id, Host: r.text(), Port: r.number()}
 	case muxEnvironment:
 		m = &environmentMessage{Env: r.environment()}
+	case muxSignal:
+		m = &signalMessage{Name: r.text()}
 	case muxInfoRequest:
 		m = &infoRequestMessage{ID: r.number(), What: r.text()}
 	default:
@@ -343,6 +357,10 @@ func (m *environmentMessage) appendFrame(b []byte) []byte {
 		b = appendText(b, v)
 	}
 	return b
+}
+
+func (m *signalMessage) appendFrame(b []byte) []byte {
+	return appendText(appendNumbers(b, uint32(muxSignal)), m.Name)
 }
 
 func (m *infoRequestMessage) appendFrame(b []byte) []byte {

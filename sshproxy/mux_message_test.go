@@ -47,6 +47,7 @@ var muxSamples = []struct {
 	{name: "proxy", wire: "00000008 1000000f 00000000", message: &plainMessage{Kind: muxProxy}},
 	{name: "proxy reply", reply: true, wire: "00000008 8000000f 00000000", message: &plainMessage{Kind: muxProxyOK}},
 	{name: "environment", wire: "00000010 53534d01 00000003 413d31 00000001 42", message: &environmentMessage{Env: []string{"A=1", "B"}}},
+	{name: "signal", wire: "0000000b 53534d02 00000003 494e54", message: &signalMessage{Name: "INT"}},
 	{name: "info request", wire: "00000014 20000001 00000000 00000008 6368616e6e656c73", message: &infoRequestMessage{What: "channels"}},
 	{name: "info reply", reply: true, wire: "00000012 90000001 00000000 00000001 00000002 6f6b",
 		message: &infoReplyMessage{Status: 1, Text: "ok"}},

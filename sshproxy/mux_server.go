@@ -113,6 +113,11 @@ func (s *muxServer) handle(ctx context.Context, m muxMessage) error {
 			s.master.cfg.Environment(m.Env)
 		}
 		return nil
+	case *signalMessage:
+		if p := s.current(); p != nil && s.master.cfg.Signals {
+			p.signal(m.Name)
+		}
+		return nil
 	case *infoRequestMessage:
 		return s.fail(m.ID, reasonUnsupported) // as ssh 9.2, which doesn't know it
 	default:

@@ -67,6 +67,14 @@ func (c *MuxClient) NewSession(ctx context.Context, req MuxSessionRequest) (*Mux
 // MasterPID returns the master's process, which re-reads the terminal's size on SIGWINCH.
 func (s *MuxSession) MasterPID() int { return s.client.pid }
 
+// Signal asks for a signal as Session.Signal does, where the master is one of ours; OpenSSH's protocol has no
+// word for it.
+func (s *MuxSession) Signal(name string) {
+	if s.client.offers(signalExtension) {
+		_ = s.client.conn.send(&signalMessage{Name: name}) // fails only when the master has gone
+	}
+}
+
 // Wait returns the exit status (0-255) when the master has ended the session; its output is written
 // by then. ok is false when there was no status: death by signal, or the master or its connection
 // ended first.

@@ -325,6 +325,16 @@ func (p *passenger) settle(s *Session, f fate) {
 	}
 }
 
+// signal passes a signal on, once there is a command.
+func (p *passenger) signal(name string) {
+	p.mu.Lock()
+	s := p.session
+	p.mu.Unlock()
+	if s != nil {
+		s.Signal(name)
+	}
+}
+
 // windowChanged tells the node the present size of the client's terminal.
 func (p *passenger) windowChanged() {
 	p.mu.Lock()

@@ -50,6 +50,8 @@ const (
 	exitStatus = "exit-status"     // RFC 4254 section 6.10
 	exitSignal = "exit-signal"
 
+	signalRequest = "signal" // RFC 4254 section 6.9
+
 	// pumpBytes is the size of one copy: the largest packet that either side of x/crypto/ssh takes.
 	pumpBytes = 32 << 10
 )
@@ -314,6 +316,12 @@ func (s *Session) serveRequest(req *ssh.Request) bool {
 		return false
 	}
 	return true
+}
+
+// Signal asks the node to send the command a signal, by its name without SIG (RFC 4254 section 6.9). It
+// doesn't wait; sshd refuses it to subsystems and forced commands (session.c, session_signal_req).
+func (s *Session) Signal(name string) {
+	s.post(signalRequest, ssh.Marshal(struct{ Name string }{name}))
 }
 
 // TTYRefused reports that the pty asked for was refused and the session runs without one.

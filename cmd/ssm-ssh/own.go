@@ -115,12 +115,15 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, forwar
 	}
 	// Closing the session would not do: without a pty, sshd answers that when the command has ended only.
 	// Other connections that a session may be on end with the master that has made them.
+	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		passInterrupt(ctx, w, session.Signal, ended)
 		client.Close()
 		session.Close() // which stops waiting for a stdout that takes nothing
 	})
 	defer stop()
 	status, err := c.follow(ctx, session, request)
+	close(ended)
 	term.leave()
 	var text *sshproxy.TextError
 	switch cause := context.Cause(ctx); {

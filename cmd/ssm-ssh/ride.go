@@ -52,9 +52,14 @@ func (c *caller) ride(ctx context.Context, mux *sshproxy.MuxClient) (int, error)
 		}
 		defer term.leave()
 	}
-	stop := context.AfterFunc(ctx, func() { session.Close() })
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		passInterrupt(ctx, w, session.Signal, ended)
+		session.Close()
+	})
 	defer stop()
 	status, ok := session.Wait()
+	close(ended)
 	if ctx.Err() != nil {
 		return 0, context.Cause(ctx)
 	}

@@ -55,7 +55,7 @@ func (c *caller) serveOthers(ctx context.Context, client *sshproxy.Client, forwa
 func masterConfig(opts *sshopt.Options, identity string, client *sshproxy.Client, log *logSink) sshproxy.MasterConfig {
 	cfg := sshproxy.MasterConfig{
 		Host: opts.Host, SendEnv: opts.SendEnv, SetEnv: opts.SetEnv, ForwardAgent: opts.ForwardAgent,
-		Spares: opts.SSMSpareChannels, Forward: forwardConfig(opts, log), Logf: log.Logf,
+		Spares: opts.SSMSpareChannels, Forward: forwardConfig(opts, log), Signals: true, Logf: log.Logf,
 	}
 	if identity != "" {
 		cfg.Extensions = []sshproxy.Extension{{Name: identityExtension, Value: identity}}

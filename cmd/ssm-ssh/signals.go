@@ -2,10 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+
+	"ssm-ssh/internal/tty"
 )
 
 // signalError is the cause of a context that a signal ended.
@@ -67,6 +71,23 @@ func (s *signals) holdInterrupt(f func()) {
 	f()
 	signal.Notify(s.interrupt, syscall.SIGINT)
 	signal.Stop(dropped)
+}
+
+// interruptGrace is how long a command has to end after ^C, and what it says then to arrive.
+const interruptGrace = time.Second
+
+// passInterrupt sends ^C on to a command without a terminal, which ssh doesn't, and gives it a moment to end.
+// On a terminal the remote one does that; any other signal, and one that wasn't typed for us, has ssh's effect.
+func passInterrupt(ctx context.Context, w wish, signal func(name string), ended <-chan struct{}) {
+	var caught *signalError
+	if w.tty || !errors.As(context.Cause(ctx), &caught) || caught.signal != syscall.SIGINT || !tty.InForeground() {
+		return
+	}
+	signal("INT")
+	select {
+	case <-ended:
+	case <-time.After(interruptGrace):
+	}
 }
 
 // dropSIGPIPE makes a closed stdout or stderr an error of the write instead of our death. The signal

@@ -18,6 +18,18 @@ func IsCooked(fd int) bool {
 	return err == nil && t.Lflag&unix.ICANON != 0
 }
 
+// InForeground reports whether what is typed on our controlling terminal is for us: whether our process
+// group is the one that ^C there interrupts.
+func InForeground() bool {
+	fd, err := unix.Open("/dev/tty", unix.O_RDONLY|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	group, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
 // Window is a terminal's size, in characters and in pixels.
 type Window struct {
 	Columns, Rows, Width, Height uint32

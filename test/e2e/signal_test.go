@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -37,4 +40,52 @@ func TestSignalsLeaveNoSession(t *testing.T) {
 		t.Errorf("%d of %d sessions left after %d signals", c.LiveSessions, c.StartSession, rounds)
 	}
 	r.Logf("%+v", r.lab.Counts())
+}
+
+// ^C that a user types to a call without a remote terminal interrupts its command, and what the command says of
+// that is seen. OpenSSH leaves the command alone; so do we where the signal was sent by a program.
+func TestInterrupt(t *testing.T) {
+	eachWay(t, (*rig).allWays, func(w route) {
+		for _, typed := range []bool{true, false} {
+			dir := w.sharedDir()
+			command := fmt.Sprintf("trap 'touch %[1]s/got; echo interrupted' INT; touch %[1]s/up; cat >/dev/null; touch %[1]s/over", dir)
+			call := w.call([]string{"-T"}, command)
+			if typed {
+				term := w.terminalOf(call)
+				w.await("the command", func() bool { return exists(dir + "/up") })
+				io.WriteString(term, "\x03")
+				term.wantStatus(255)
+				<-term.done
+				if !w.stock && !term.shows("interrupted") {
+					t.Errorf("shows %q", term.shown())
+				}
+			} else {
+				call.Stdin = w.endless()
+				if err := w.prepare(call).Start(); err != nil {
+					t.Fatal(err)
+				}
+				w.await("the command", func() bool { return exists(dir + "/up") })
+				call.Process.Signal(syscall.SIGINT)
+				call.Wait()
+				if got := call.ProcessState.ExitCode(); got != 255 {
+					t.Errorf("status %d, want 255", got)
+				}
+			}
+			w.await("the command's end", func() bool { return exists(dir + "/over") })
+			if got := exists(dir + "/got"); got != (typed && !w.stock) {
+				t.Errorf("typed %v: interrupted %v", typed, got)
+			}
+		}
+	})
+}
+
+// endless is an input that neither says anything nor ends, until the test does.
+func (r *rig) endless() *os.File {
+	r.Helper()
+	in, feed, err := os.Pipe()
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(func() { in.Close(); feed.Close() })
+	return in
 }
