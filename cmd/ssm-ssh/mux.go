@@ -67,6 +67,9 @@ func (c *caller) master(ctx context.Context) (*sshproxy.MuxClient, error) {
 		return nil, errUnshared
 	}
 	c.forwarded = false
+	if c.share.ride && c.share.create != createNone {
+		c.log.Logf(1, "auto-mux: Trying existing master at '%s'", c.share.path) // mux.c, muxclient
+	}
 	mux, err := c.dialSettled(ctx)
 	switch {
 	case err == nil && c.share.ride:
