@@ -63,7 +63,7 @@ var scripts = []script{
 
 	{"rekey", slow, "reads the lines of OpenSSH's debug log"},
 	{"cert-userkey", slow, ""},
-	{"cert-hostkey", slow, "host keys in a FIDO token that nobody touches, and certificates without principals, aren't taken"},
+	{"cert-hostkey", slow, "host keys in a FIDO token that nobody touches aren't taken"},
 	{"forward-control", slow, ""},
 	{"integrity", slow, "reads the lines of OpenSSH's debug log"},
 	{"try-ciphers", slow, ""},
