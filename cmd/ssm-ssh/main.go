@@ -7,6 +7,7 @@
 //	ssh.go          options → mux client of a living master, or a new master, or a connection of its own
 //	mux.go          through a master: find one (dial.go) or make one, and start over when it has gone
 //	ride.go         the session through it; serve.go: our own connection as a master; command.go: -O
+//	own.go          the session on a connection of its own; terminal.go: raw mode; commandline.go: its escapes
 //	master.go       the master process: connect, listen, serve, linger, leave
 //	connect.go      target → SSM session → data channel → SSH client
 //	exit.go         error → stderr line and exit code
