@@ -23,11 +23,11 @@ func queryText(word string) (string, bool) {
 	case "kex":
 		return algKex.supported(), true
 	case "key":
-		return keyNames("!rsa-sha2-*,*"), true
+		return keyTypes("*"), true
 	case "key-plain":
-		return keyNames("!rsa-sha2-*,!*-cert-*,*"), true
+		return keyTypes("!*-cert-*,*"), true
 	case "key-cert":
-		return keyNames("!rsa-sha2-*,*-cert-*"), true
+		return keyTypes("*-cert-*"), true
 	case "key-sig":
 		return keyNames("*"), true
 	case "sig", "key-ca-sign":
@@ -58,9 +58,14 @@ func queryText(word string) (string, bool) {
 // supported lists a family in the order of known, which is OpenSSH's for -Q.
 func (f *family) supported() string { return matching(f, "*") }
 
-// keyNames lists keys and signatures: RSA is a key whose signatures have names of their own. DSA isn't among them, though it may be asked for: x/crypto/ssh can't read its
-// files in OpenSSH's format, and OpenSSH 10 has dropped it.
-func keyNames(patterns string) string { return matching(&algKeys, "!ssh-dss*,"+patterns) }
+// keyTypes lists the types of key. RSA is one whose signatures have names of their own.
+func keyTypes(patterns string) string { return keyNames("!rsa-sha2-*," + patterns) }
+
+// keyNames lists keys and signatures that serve a user and a host alike. Two that may be asked for aren't among
+// them. Keys in a FIDO token: a user's work, but x/crypto/ssh takes no signature that the token wasn't touched for
+// (its errSKMissingUserPresence), and nobody touches a host's. DSA: x/crypto/ssh can't read its files in OpenSSH's
+// format, and OpenSSH 10 has dropped it.
+func keyNames(patterns string) string { return matching(&algKeys, "!ssh-dss*,!sk-*,"+patterns) }
 
 // matching lists those that patterns match.
 func matching(f *family, patterns string) string {
