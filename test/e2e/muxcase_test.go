@@ -323,10 +323,10 @@ func (p *pairing) showVerbs() {
 func (p *pairing) showSubstitution() {
 	began := time.Now()
 	path := p.fresh()
-	script := `echo "$("$@" 'echo sub; echo err >&2' 2>&1)"`
+	script := `echo "$("$@" 'echo sub; echo err >&2' 2>&1 | sort)"` // in which order they come is open
 	cmd := p.direct(p.program())
 	args := append([]string{"-c", script, "sh", cmd.Args[0], "-S", path, "-o", "ControlMaster=auto", "-o", "ControlPersist=60"}, cmd.Args[1:]...)
-	p.want(p.run(exec.Command("sh", args...)), 0, "sub\nerr\n", "")
+	p.want(p.run(exec.Command("sh", args...)), 0, "err\nsub\n", "")
 	if took := time.Since(began); took > 30*time.Second {
 		p.Errorf("it took %v: the master holds the pipe", took)
 	}
