@@ -78,7 +78,7 @@ func (e *ownEscapes) execute(line string) {
 		if e.opts.PermitLocalCommand {
 			help += commandHelpLocal
 		}
-		e.log.Logf(0, "%s", help)
+		e.log.lines(0, help)
 	case line[0] == '!' && e.opts.PermitLocalCommand:
 		e.runOnTerminal(line[1:])
 	default:
@@ -127,7 +127,7 @@ func (e *ownEscapes) forward(line string) string {
 	}
 	if _, err := e.forwarder.Open(fwd); err != nil {
 		if !remote {
-			e.log.Logf(-1, "%v", err)
+			e.log.lines(-1, err.Error())
 		}
 		return "Port forwarding failed."
 	}

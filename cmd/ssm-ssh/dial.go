@@ -50,13 +50,13 @@ func (c *caller) dialMaster(ctx context.Context) (*sshproxy.MuxClient, error) {
 		return nil, fmt.Errorf("%w: %w", errNoMaster, err)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		if c.share.create == createNone {
-			c.log.Logf(-1, "%v", err)
+			c.log.lines(-1, err.Error())
 		}
 		return nil, errNoMaster
 	case errors.Unwrap(err) == nil: // the path itself won't do
 		return nil, err
 	}
-	c.log.Logf(-1, "%v", err)
+	c.log.lines(-1, err.Error())
 	c.disableSharing()
 	return nil, errUnshared
 }
@@ -77,7 +77,7 @@ func (c *caller) dialSettled(ctx context.Context) (mux *sshproxy.MuxClient, err 
 	}
 	var text *sshproxy.TextError
 	if errors.As(err, &text) {
-		c.log.Logf(-1, "%v", text)
+		c.log.lines(-1, text.Error())
 	}
 	c.disableSharing()
 	return nil, errUnshared
