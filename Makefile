@@ -31,7 +31,7 @@ demo: setup build
 
 # Everything once, the long ones in their short form, without those that measure time.
 test: setup
-	$(RACE_TEST) -short -timeout 10m ./...
+	$(RACE_TEST) -short -timeout 20m ./...
 
 # Everything in full length. For 500 hosts the race detector has no room: it has 200 of them, then they come without it.
 test-full: setup

@@ -44,6 +44,7 @@ func (r *rig) wantRecap(got result) {
 }
 
 func TestExamplePlaybook(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, "ansible-playbook")
 	example, err := filepath.Abs("../../examples/site.yml")
 	if err != nil {
@@ -67,6 +68,7 @@ func TestExamplePlaybook(t *testing.T) {
 // TestTransferMethods has Ansible copy by each of its methods. Its sftp and scp are OpenSSH's, which
 // know nothing of the node but our control socket.
 func TestTransferMethods(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, "ansible-playbook", "sftp", "scp")
 	methods := []string{"sftp", "scp", "piped"}
 	if testing.Short() {

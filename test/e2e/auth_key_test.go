@@ -125,6 +125,7 @@ func (r *rig) sshAdd(socket string, args ...string) result {
 
 // TestKeysAreStock compares which keys are tried in which order, from where, what is asked, and what is said.
 func TestKeysAreStock(t *testing.T) {
+	t.Parallel()
 	r := newAuthRig(t)
 	s := startKeyServer(r, "MaxAuthTries 6")
 	good, goodRSA, goodECDSA := r.sshKeygen("good", "-N", ""), r.sshKeygen("rsa", "-N", "", "-t", "rsa"), r.sshKeygen("ecdsa", "-N", "", "-t", "ecdsa")
@@ -224,6 +225,7 @@ func TestKeysAreStock(t *testing.T) {
 
 // TestCertificatesAreStock has certificates in each place where ssh looks for them.
 func TestCertificatesAreStock(t *testing.T) {
+	t.Parallel()
 	r := newAuthRig(t)
 	s := startKeyServer(r)
 	me, err := user.Current()
@@ -297,6 +299,7 @@ func TestCertificatesAreStock(t *testing.T) {
 
 // TestTwoKeysAreStock is for a host that wants several proofs.
 func TestTwoKeysAreStock(t *testing.T) {
+	t.Parallel()
 	r := newAuthRig(t)
 	s := startKeyServer(r, "AuthenticationMethods publickey,publickey")
 	one, two, stranger := r.sshKeygen("one", "-N", ""), r.sshKeygen("two", "-N", ""), r.sshKeygen("stranger", "-N", "")

@@ -15,6 +15,7 @@ import (
 // TestQuestionsAreStock compares whole dialogues on a terminal: what is asked, what is shown of the answers, and how
 // it ends.
 func TestQuestionsAreStock(t *testing.T) {
+	t.Parallel()
 	const pw, again = "u@127.0.0.1's password: ", "Permission denied, please try again."
 	password := ssh.ServerConfig{PasswordCallback: passwordIs("right")}
 	questions := ssh.ServerConfig{KeyboardInteractiveCallback: answersAre("Title", "Please", "1", "2")}
@@ -70,6 +71,7 @@ func TestQuestionsAreStock(t *testing.T) {
 // TestAskpassIsStock goes through all that decides between terminal, askpass program and no answer (ssh(1),
 // SSH_ASKPASS_REQUIRE).
 func TestAskpassIsStock(t *testing.T) {
+	t.Parallel()
 	requires := []string{"", "never", "prefer", "force", "Force", "other"}
 	displays := [][]string{nil, {"DISPLAY="}, {"DISPLAY=:7"}, {"WAYLAND_DISPLAY=w"}}
 	if testing.Short() {
@@ -104,6 +106,7 @@ func TestAskpassIsStock(t *testing.T) {
 
 // TestAskpassProgramsAreStock is about what the program does and says.
 func TestAskpassProgramsAreStock(t *testing.T) {
+	t.Parallel()
 	tests := []struct{ name, body, require string }{
 		{"answers", "echo right", "force"},
 		{"no line's end", "printf right", "force"},
@@ -151,6 +154,7 @@ func TestAskpassForHostKeyAndPassphrase(t *testing.T) {
 
 // TestSSHPass has sshpass answer, which looks for "assword" on the terminal that it makes.
 func TestSSHPass(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, "sshpass")
 	r := newAuthRig(t)
 	key := r.sshKeygen("key", "-N", "open sesame")
@@ -180,6 +184,7 @@ func TestSSHPass(t *testing.T) {
 // TestQuestionsOfAMaster has the questions come from the master, a process of its own, as with Ansible's
 // ControlPersist; a second call is asked nothing.
 func TestQuestionsOfAMaster(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, "sshpass")
 	tests := []struct {
 		name    string

@@ -29,6 +29,7 @@ exec "$@"
 // TestBecomeInTheQueue: the first contact with a node is a task with become and pipelining, and waits for its turn. The
 // lines that say so on stderr must be none of the prompt that Ansible looks for, nor of the module's JSON.
 func TestBecomeInTheQueue(t *testing.T) {
+	t.Parallel()
 	testenv.Need(t, "ansible-playbook")
 	hosts, perSecond := 14, 0.5
 	if testing.Short() {
