@@ -80,16 +80,16 @@ type Conn struct {
 
 // health is what is known of the peers' presence. Conn.mu guards it.
 type health struct {
-	linkUp     time.Time     // when the present websocket opened; zero: there is none
-	lostSince  time.Time     // when the last one was lost; zero: never, or replaced
-	lived      time.Duration // how long the last one was open
-	heard      time.Time     // when something new last came from the agent
-	stalled    bool          // we do not read, since the inbox is full
-	stallEnd   time.Time     // when we last began to read again
-	bad        int           // unreadable messages since the last good one
-	waiting    bool          // a Write waits for the window, so for acknowledgements
-	terminated bool          // channel_closed has come
-	closing    bool          // Close has begun: received data is dropped
+	linkUp    time.Time     // when the present websocket opened; zero: there is none
+	lostSince time.Time     // when the last one was lost; zero: never, or replaced
+	lived     time.Duration // how long the last one was open
+	heard     time.Time     // when something new last came from the agent
+	stalled   bool          // we do not read, since the inbox is full
+	stallEnd  time.Time     // when we last began to read again
+	bad       int           // unreadable messages since the last good one
+	waiting   bool          // a Write waits for the window, so for acknowledgements
+	ended     error         // what channel_closed said; nil: it hasn't come
+	closing   bool          // Close has begun: received data is dropped
 }
 
 // counts are the sums that Stats shows. Conn.mu guards them.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -374,4 +375,26 @@ func TestEndWithGap(t *testing.T) {
 		s.net.inject(channelClosed(""))
 		s.expectError(io.ErrUnexpectedEOF)
 	})
+}
+
+// Whichever loop ends first, what the service has said of the end is the end.
+func TestChannelClosedComesBeforeTheReset(t *testing.T) {
+	closed := func(reason string) []byte {
+		payload, err := agentmsg.MarshalPayload(agentmsg.ChannelClosedPayload{
+			MessageType: agentmsg.ChannelClosed, SchemaVersion: 1, Output: reason})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return payload
+	}
+	c := newConn(Session{ID: "s-1"}, Config{}.populate(), nil)
+	if err := c.final(syscall.ECONNRESET); err != nil {
+		t.Errorf("a reset alone ends the connection: %v", err)
+	}
+	for reason, want := range map[string]error{"": io.EOF, "too long idle": &CloseError{Reason: "too long idle"}} {
+		_ = c.receiveClosed(closed(reason))
+		if err := c.final(syscall.ECONNRESET); err == nil || err.Error() != want.Error() {
+			t.Errorf("%q: ended with %v, want %v", reason, err, want)
+		}
+	}
 }

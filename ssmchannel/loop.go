@@ -45,8 +45,15 @@ func (c *Conn) carry(l link) error {
 }
 
 // final returns the connection's end if cause is one, nil if the link can be
-// replaced.
+// replaced. After channel_closed the service hangs up, which another loop than
+// the one that reads may notice first.
 func (c *Conn) final(cause error) error {
+	c.mu.Lock()
+	ended := c.health.ended
+	c.mu.Unlock()
+	if ended != nil {
+		cause = ended
+	}
 	var closed *CloseError
 	switch {
 	case isClosed(c.closed):
@@ -55,7 +62,7 @@ func (c *Conn) final(cause error) error {
 		return io.EOF
 	case errors.As(cause, &closed):
 		return closed
-	case errors.Is(cause, ErrNodeSilent), errors.Is(cause, ErrProtocol), c.Terminated():
+	case ended != nil, errors.Is(cause, ErrNodeSilent), errors.Is(cause, ErrProtocol):
 		return edge(cause)
 	}
 	return nil

@@ -238,14 +238,15 @@ func (c *Conn) receiveClosed(payload []byte) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.health.terminated = true
 	switch {
 	case closed.Output != "":
-		return &CloseError{Reason: closed.Output}
+		c.health.ended = &CloseError{Reason: closed.Output}
 	case c.in.gap():
-		return fmt.Errorf("%w: session ended with a message missing", io.ErrUnexpectedEOF)
+		c.health.ended = fmt.Errorf("%w: session ended with a message missing", io.ErrUnexpectedEOF)
+	default:
+		c.health.ended = errTerminated
 	}
-	return errTerminated
+	return c.health.ended
 }
 
 // unreadable counts a message that cannot be used. It is not acknowledged.

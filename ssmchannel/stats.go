@@ -87,5 +87,5 @@ func (c *Conn) Err() error {
 func (c *Conn) Terminated() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.health.terminated
+	return c.health.ended != nil
 }
