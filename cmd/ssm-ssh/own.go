@@ -117,7 +117,7 @@ func (c *caller) runSession(ctx context.Context, client *sshproxy.Client, forwar
 	// Other connections that a session may be on end with the master that has made them.
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		passInterrupt(ctx, w, session.Signal, ended)
+		c.passSignal(ctx, w, session.Signal, ended)
 		client.Close()
 		session.Close() // which stops waiting for a stdout that takes nothing
 	})

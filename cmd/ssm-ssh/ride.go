@@ -54,7 +54,7 @@ func (c *caller) ride(ctx context.Context, mux *sshproxy.MuxClient) (int, error)
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		passInterrupt(ctx, w, session.Signal, ended)
+		c.passSignal(ctx, w, session.Signal, ended)
 		session.Close()
 	})
 	defer stop()

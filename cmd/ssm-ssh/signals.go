@@ -73,20 +73,28 @@ func (s *signals) holdInterrupt(f func()) {
 	signal.Stop(dropped)
 }
 
-// interruptGrace is how long a command has to end after ^C, and what it says then to arrive.
-const interruptGrace = time.Second
+// signalGrace is how long a command has to end after a signal, and what it says then to arrive.
+const signalGrace = time.Second
 
-// passInterrupt sends ^C on to a command without a terminal, which ssh doesn't, and gives it a moment to end.
-// On a terminal the remote one does that; any other signal, and one that wasn't typed for us, has ssh's effect.
-func passInterrupt(ctx context.Context, w wish, signal func(name string), ended <-chan struct{}) {
+// signalNames are what SSH calls the signals that end the program (RFC 4254 section 6.10).
+var signalNames = map[os.Signal]string{syscall.SIGINT: "INT", syscall.SIGTERM: "TERM", syscall.SIGHUP: "HUP", syscall.SIGQUIT: "QUIT"}
+
+// passSignal sends the signal that has ended the call on to its command, which ssh doesn't, and gives that a moment
+// to end: with SSMSendSignals any, else ^C where the command has no terminal, since a remote one does that itself.
+// Without the keyword a signal that wasn't typed for us has ssh's effect.
+func (c *caller) passSignal(ctx context.Context, w wish, send func(name string), ended <-chan struct{}) {
 	var caught *signalError
-	if w.tty || !errors.As(context.Cause(ctx), &caught) || caught.signal != syscall.SIGINT || !tty.InForeground() {
+	if !errors.As(context.Cause(ctx), &caught) {
 		return
 	}
-	signal("INT")
+	typed := !w.tty && caught.signal == syscall.SIGINT && tty.InForeground()
+	if !typed && !c.opts.SSMSendSignals {
+		return
+	}
+	send(signalNames[caught.signal])
 	select {
 	case <-ended:
-	case <-time.After(interruptGrace):
+	case <-time.After(signalGrace):
 	}
 }
 

@@ -117,6 +117,7 @@ const (
 	kwSSMQueueTimeout
 	kwSSMRegion
 	kwSSMResume
+	kwSSMSendSignals
 	kwSSMSpareChannels
 	kwSSMTarget
 	kwSSMWait
@@ -252,6 +253,7 @@ var keywords = [numKeywords]keyword{
 	kwSSMQueueTimeout:                  {"ssmqueuetimeout", parseSSMSpan, func(p *parser) any { return &p.o.SSMQueueTimeout }, nil},
 	kwSSMRegion:                        {"ssmregion", parseString, func(p *parser) any { return &p.o.SSMRegion }, nil},
 	kwSSMResume:                        {"ssmresume", parseSSMSpan, func(p *parser) any { return &p.o.SSMResume }, nil},
+	kwSSMSendSignals:                   {"ssmsendsignals", parseState, func(p *parser) any { return &p.o.SSMSendSignals }, statesFlag},
 	kwSSMSpareChannels:                 {"ssmsparechannels", parseInt, func(p *parser) any { return &p.o.SSMSpareChannels }, nil},
 	kwSSMTarget:                        {"ssmtarget", parseString, func(p *parser) any { return &p.o.SSMTarget }, nil},
 	kwSSMWait:                          {"ssmwait", parseSSMSpan, func(p *parser) any { return &p.o.SSMWait }, nil},

@@ -227,6 +227,7 @@ type Options struct {
 	SSMRegion        string
 	SSMQueueTimeout  time.Duration // for how long StartSession waits for its turn; 0 = not at all
 	SSMResume        time.Duration // for how long a lost data channel is resumed; 0 = not at all
+	SSMSendSignals   bool          // a signal that ends the call goes to its command, too
 	SSMSpareChannels int           // session channels that a master keeps open ahead of need; 0 = none
 	SSMTarget        string        // the managed node behind this host; "" = the host itself may name one, none = there is none
 	SSMWait          time.Duration // for how long a node that is not connected is waited for; 0 = for ConnectTimeout

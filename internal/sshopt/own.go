@@ -24,6 +24,7 @@ var own = [...]struct {
 	{kwSSMQueueTimeout, "SSMQueueTimeout", "SSM_SSH_QUEUE_TIMEOUT"},
 	{kwSSMRegion, "SSMRegion", "SSM_SSH_REGION"},
 	{kwSSMResume, "SSMResume", "SSM_SSH_RESUME"},
+	{kwSSMSendSignals, "SSMSendSignals", "SSM_SSH_SEND_SIGNALS"},
 	{kwSSMSpareChannels, "SSMSpareChannels", "SSM_SSH_SPARE_CHANNELS"},
 	{kwSSMTarget, "SSMTarget", ""},
 	{kwSSMWait, "SSMWait", "SSM_SSH_WAIT"},

@@ -15,7 +15,7 @@ import (
 var ownSamples = map[keywordID]string{
 	kwSSMAnswerAhead: "no", kwSSMDocument: "Doc", kwSSMEndpoint: "https://e", kwSSMKeepAlive: "10", kwSSMMultiplex: "no",
 	kwSSMPayloadBytes: "1400", kwSSMPingInterval: "20", kwSSMPort: "2222", kwSSMProfile: "p", kwSSMQueueTimeout: "30",
-	kwSSMRegion: "eu-west-1", kwSSMResume: "60", kwSSMSpareChannels: "1", kwSSMTarget: "mi-1", kwSSMWait: "90", kwSSMWindowBytes: "65536",
+	kwSSMRegion: "eu-west-1", kwSSMResume: "60", kwSSMSendSignals: "yes", kwSSMSpareChannels: "1", kwSSMTarget: "mi-1", kwSSMWait: "90", kwSSMWindowBytes: "65536",
 }
 
 func TestOwnTable(t *testing.T) {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -74,6 +75,31 @@ func TestInterrupt(t *testing.T) {
 			w.await("the command's end", func() bool { return exists(dir + "/over") })
 			if got := exists(dir + "/got"); got != (typed && !w.stock) {
 				t.Errorf("typed %v: interrupted %v", typed, got)
+			}
+		}
+	})
+}
+
+// With SSMSendSignals a command hears of the signal that ends its call, and that hears what the command says of it.
+func TestSendSignals(t *testing.T) {
+	eachWay(t, (*rig).allWays, func(w route) {
+		if w.stock {
+			return // which has no such keyword
+		}
+		for name, signal := range map[string]syscall.Signal{"TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT} {
+			dir := w.sharedDir()
+			command := fmt.Sprintf("trap 'echo %[1]s; exit' %[1]s; touch %[2]s/up; while :; do sleep 0.05; done", name, dir)
+			call := w.call([]string{"-T", "-o", "SSMSendSignals=yes"}, command)
+			var out bytes.Buffer
+			call.Stdin, call.Stdout = w.endless(), &out
+			if err := w.prepare(call).Start(); err != nil {
+				t.Fatal(err)
+			}
+			w.await("the command", func() bool { return exists(dir + "/up") })
+			call.Process.Signal(signal)
+			call.Wait()
+			if status := call.ProcessState.ExitCode(); status != 255 || out.String() != name+"\n" {
+				t.Errorf("SIG%s: status %d, the command said %q", name, status, &out)
 			}
 		}
 	})
