@@ -196,27 +196,30 @@ type answer struct{ after, text string }
 // on a terminal, where the texts must come in this order.
 func (s *authServer) sideBySide(r *rig, env []string, answers []answer, terminal bool, args []string) said {
 	r.Helper()
-	one := func(program string) said {
-		os.Remove(r.path("asked"))
-		s.tried()
-		cmd := exec.Command(program, args...)
-		cmd.Env = env
-		var got said
-		if terminal {
-			got = r.dialogue(cmd, answers)
-		} else {
-			res := r.run(cmd)
-			got = said{stdout: res.stdout, stderr: res.stderr, status: res.status}
-		}
-		asked, _ := os.ReadFile(r.path("asked"))
-		got.askpass, got.tried = string(asked), s.tried()
-		return got
-	}
-	want, got := one(testenv.Tool(r, "ssh")), one(binary)
-	if !got.equal(want) {
+	want := s.alone(r, testenv.Tool(r, "ssh"), env, answers, terminal, args)
+	if got := s.alone(r, binary, env, answers, terminal, args); !got.equal(want) {
 		r.Errorf("ssm-ssh: %v\nssh: %v", got, want)
 	}
 	return want
+}
+
+// alone is one program's half of it.
+func (s *authServer) alone(r *rig, program string, env []string, answers []answer, terminal bool, args []string) said {
+	r.Helper()
+	os.Remove(r.path("asked"))
+	s.tried()
+	cmd := exec.Command(program, args...)
+	cmd.Env = env
+	var got said
+	if terminal {
+		got = r.dialogue(cmd, answers)
+	} else {
+		res := r.run(cmd)
+		got = said{stdout: res.stdout, stderr: res.stderr, status: res.status}
+	}
+	asked, _ := os.ReadFile(r.path("asked"))
+	got.askpass, got.tried = string(asked), s.tried()
+	return got
 }
 
 // dialogue runs a command on a terminal, and answers.

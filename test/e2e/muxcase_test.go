@@ -338,14 +338,14 @@ func (p *pairing) showPersist() {
 		path := p.master("-o", "ControlPersist="+persist)
 		p.want(p.run(p.clientOf(path, "x", "echo there")), 0, "there\n", "")
 	}
-	path := p.master("-o", "ControlPersist=1")
+	path := p.master("-o", "ControlPersist=3")
 	pid := p.masterPID(path)
 	began := time.Now()
-	p.want(p.run(p.clientOf(path, "x", "sleep 1.5")), 0, "", "") // longer than the time, which begins anew
+	p.want(p.run(p.clientOf(path, "x", "sleep 3.5")), 0, "", "") // longer than the time, which begins anew
 	p.want(p.run(p.clientOf(path, "-O", "check", "x")), 0, "", fmt.Sprintf("Master running (pid=%d)\r\n", pid))
 	p.await("the master's end", func() bool { return !exists(path) && syscall.Kill(pid, 0) != nil })
-	if took := time.Since(began); took < 2500*time.Millisecond {
-		p.Errorf("the master ended after %v, want 1.5 s and 1 s more", took)
+	if took := time.Since(began); took < 6500*time.Millisecond {
+		p.Errorf("the master ended after %v, want 3.5 s and 3 s more", took)
 	}
 }
 
