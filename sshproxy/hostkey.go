@@ -106,30 +106,29 @@ func (k *hostKeyChecker) algorithms() ([]string, error) {
 	if knowsType(entries, algorithms[0]) {
 		return algorithms, nil
 	}
+	return firstThose(algorithms, func(algorithm string) bool {
+		isCert := strings.HasSuffix(algorithm, certSuffix)
+		return isCert && hasAuthority(entries) || knowsType(entries, algorithm)
+	}), nil
+}
+
+// firstThose puts what is preferred before the rest, each in its order.
+func firstThose(algorithms []string, preferred func(string) bool) []string {
 	first, last := make([]string, 0, len(algorithms)), []string(nil)
 	for _, algorithm := range algorithms {
-		isCert := strings.HasSuffix(algorithm, certSuffix)
-		if isCert && hasAuthority(entries) || knowsType(entries, algorithm) {
+		if preferred(algorithm) {
 			first = append(first, algorithm)
 		} else {
 			last = append(last, algorithm)
 		}
 	}
-	return append(first, last...), nil
+	return append(first, last...)
 }
 
 // securityKeysLast puts behind all others the algorithms by which a handshake may fail: see
 // securityKeyAlgorithms.
 func securityKeysLast(algorithms []string) []string {
-	first, last := make([]string, 0, len(algorithms)), []string(nil)
-	for _, algorithm := range algorithms {
-		if slices.Contains(securityKeyAlgorithms, algorithm) {
-			last = append(last, algorithm)
-		} else {
-			first = append(first, algorithm)
-		}
-	}
-	return append(first, last...)
+	return firstThose(algorithms, func(algorithm string) bool { return !slices.Contains(securityKeyAlgorithms, algorithm) })
 }
 
 // knowsType reports whether a key is known whose type, certified or not, is the algorithm's.

@@ -190,9 +190,6 @@ func alive(path string) bool {
 // Stopped is closed when the socket has no name any more: no new client can come.
 func (l *Listener) Stopped() <-chan struct{} { return l.stopped }
 
-// Path returns the control path.
-func (l *Listener) Path() string { return l.path }
-
 // Close unlinks the socket and stops listening. Clients that wait to be accepted see a reset.
 func (l *Listener) Close() error {
 	l.unlink()
